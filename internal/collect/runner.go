@@ -1,0 +1,239 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+)
+
+// How long a source that returned waits before it is run again, and how often
+// one failure that goes on is logged.
+const (
+	restartAfter = 5 * time.Second
+	remindAfter  = 10 * time.Minute
+)
+
+// The states of a source.
+const (
+	Starting    = "starting"
+	OK          = "ok"
+	Failing     = "failing"
+	Unsupported = "unsupported" // on this system; not tried again
+)
+
+// A State is what is known of one source.
+type State struct {
+	Name        string
+	State       string
+	LastSuccess time.Time
+	LastError   string
+	Failures    uint64 // since the last success
+}
+
+// A Runner runs sources, each in a goroutine of its own.
+type Runner struct {
+	emit    Emit
+	log     *slog.Logger
+	metrics *metric.Set
+
+	mu      sync.Mutex
+	watches []*Watch // in the order of Add
+}
+
+// NewRunner returns a Runner whose sources hand over their events to emit.
+func NewRunner(emit Emit, log *slog.Logger, m *metric.Set) *Runner {
+	return &Runner{emit: emit, log: log, metrics: m}
+}
+
+// Add adds a source. It must be called before Run.
+func (r *Runner) Add(name string, s Source) {
+	r.watches = append(r.watches, &Watch{r: r, source: s, state: State{Name: name, State: Starting}})
+}
+
+// Run runs all sources until ctx ends and every source has returned.
+func (r *Runner) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, w := range r.watches {
+		wg.Go(func() { w.run(ctx) })
+	}
+	<-ctx.Done()
+	wg.Wait()
+	return ctx.Err()
+}
+
+// Once takes one reading of every polled source, all at the same time, and
+// returns the errors of those that failed.
+func (r *Runner) Once(ctx context.Context) error {
+	errs := make([]error, len(r.watches))
+	var wg sync.WaitGroup
+	for i, w := range r.watches {
+		if p, ok := w.source.(*poll); ok {
+			wg.Go(func() {
+				if err := p.read(ctx, w); err != nil {
+					errs[i] = fmt.Errorf("%s: %w", w.state.Name, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// States returns the state of every source, in the order in which they were added.
+func (r *Runner) States() []State {
+	states := make([]State, len(r.watches))
+	for i, w := range r.watches {
+		w.mu.Lock()
+		states[i] = w.state
+		w.mu.Unlock()
+	}
+	return states
+}
+
+// A Watch is what one running source tells of itself.
+type Watch struct {
+	r      *Runner
+	source Source
+
+	mu      sync.Mutex
+	state   State
+	since   time.Time // when the state began
+	reminds time.Time // when a failure that goes on is next logged
+}
+
+// Emit hands over events of this source.
+func (w *Watch) Emit(ctx context.Context, events ...event.Event) error {
+	return w.r.emit(ctx, events...)
+}
+
+// Up says that the source works. The first time after a failure it is told in
+// an agent event.
+func (w *Watch) Up(ctx context.Context) {
+	now := time.Now()
+	w.mu.Lock()
+	before, since := w.state.State, w.since
+	w.state.LastSuccess, w.state.Failures = now, 0
+	if before != OK {
+		w.state.State, w.state.LastError, w.since = OK, "", now
+	}
+	w.mu.Unlock()
+	w.count("rea_source_readings_total", "Readings that a source took.")
+	if before == Failing {
+		w.r.log.Info("source works again", "source", w.state.Name, "after", now.Sub(since).Round(time.Millisecond).String())
+		w.tell(ctx, &event.Notice{Action: "source_up", Source: w.state.Name, Lasted: now.Sub(since)})
+	}
+}
+
+// Down says that the source does not work and why. It is counted by reason
+// (error, timeout or panic), told in an agent event when it begins, and logged
+// when it begins, when the error changes, and every ten minutes.
+func (w *Watch) Down(ctx context.Context, reason string, err error) {
+	now, text := time.Now(), err.Error()
+	w.mu.Lock()
+	began, changed := w.state.State != Failing, w.state.LastError != text
+	w.state.State, w.state.LastError = Failing, text
+	w.state.Failures++
+	if began {
+		w.since = now
+	}
+	due := began || changed || now.After(w.reminds)
+	if due {
+		w.reminds = now.Add(remindAfter)
+	}
+	failures := w.state.Failures
+	w.mu.Unlock()
+	w.count("rea_source_errors_total", "Readings that a source did not take.", "reason", reason)
+	if due {
+		attrs := []any{"source", w.state.Name, "reason", reason, "error", text, "failures", failures}
+		if p := (*panicError)(nil); errors.As(err, &p) {
+			attrs = append(attrs, "stack", string(p.stack))
+		}
+		w.r.log.Warn("source does not work; it is tried again", attrs...)
+	}
+	if began {
+		w.tell(ctx, &event.Notice{Action: "source_down", Source: w.state.Name, Reason: text})
+	}
+}
+
+func (w *Watch) count(name, help string, labels ...string) {
+	w.r.metrics.Counter(name, help, append([]string{"source", w.state.Name}, labels...)...).Inc()
+}
+
+func (w *Watch) tell(ctx context.Context, n *event.Notice) {
+	if err := w.Emit(ctx, event.Event{Time: time.Now(), Kind: event.Agent, Body: n}); err != nil && ctx.Err() == nil {
+		w.r.log.Error("emit agent event", "action", n.Action, "source", n.Source, "error", err.Error())
+	}
+}
+
+// run runs the source again and again until ctx ends.
+func (w *Watch) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := guard(func() error { return w.source.Run(ctx, w) })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errors.ErrUnsupported):
+			w.unsupported(ctx)
+			return
+		case err == nil:
+			err = errors.New("source ended")
+		}
+		w.Down(ctx, reasonOf(err), err)
+		sleep(ctx, restartAfter)
+	}
+}
+
+func (w *Watch) unsupported(ctx context.Context) {
+	text := "not supported on " + runtime.GOOS
+	w.mu.Lock()
+	w.state.State, w.state.LastError = Unsupported, text
+	w.mu.Unlock()
+	w.r.log.Warn("source cannot run here", "source", w.state.Name, "error", text)
+	w.tell(ctx, &event.Notice{Action: "source_down", Source: w.state.Name, Reason: text})
+}
+
+// A panicError is a panic that was recovered.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// guard calls f and turns a panic into an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+func reasonOf(err error) string {
+	var p *panicError
+	switch {
+	case errors.As(err, &p):
+		return "panic"
+	case errors.Is(err, errTimeout):
+		return "timeout"
+	}
+	return "error"
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,184 @@
+package collect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+)
+
+// A script is a Reader that does one step at each reading, and the last one for ever.
+type script struct {
+	mu    sync.Mutex
+	steps []func(ctx context.Context, emit Emit) error
+	reads int
+}
+
+func (s *script) Read(ctx context.Context, emit Emit) error {
+	s.mu.Lock()
+	step := s.steps[min(s.reads, len(s.steps)-1)]
+	s.reads++
+	s.mu.Unlock()
+	return step(ctx, emit)
+}
+
+func (s *script) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
+}
+
+func good(ctx context.Context, emit Emit) error {
+	return emit(ctx, event.Event{Time: time.Now(), Kind: event.CPU})
+}
+func quiet(context.Context, Emit) error  { return nil }
+func fails(context.Context, Emit) error  { return errors.New("open /proc/stat: permission denied") }
+func panics(context.Context, Emit) error { panic("index out of range") }
+func hangs(d time.Duration) func(context.Context, Emit) error {
+	return func(context.Context, Emit) error { time.Sleep(d); return nil }
+}
+
+// A bench runs sources and notes what they emit and log.
+type bench struct {
+	*Runner
+	metrics metric.Set
+	mu      sync.Mutex
+	told    []string
+	log     bytes.Buffer
+}
+
+func newBench() *bench {
+	b := &bench{}
+	b.Runner = NewRunner(b.emit, slog.New(slog.NewTextHandler(&b.log, nil)), &b.metrics)
+	return b
+}
+
+func (b *bench) emit(_ context.Context, events ...event.Event) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ev := range events {
+		if n, ok := ev.Body.(*event.Notice); ok {
+			b.told = append(b.told, strings.TrimSpace(n.Action+" "+n.Source+" "+n.Reason))
+		} else {
+			b.told = append(b.told, string(ev.Kind))
+		}
+	}
+	return nil
+}
+
+// runFor runs the sources for d of virtual time.
+func (b *bench) runFor(t *testing.T, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := b.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+func TestTroubleOfOneSource(t *testing.T) {
+	for name, c := range map[string]struct {
+		steps []func(context.Context, Emit) error
+		told  []string
+		count string
+	}{
+		"an error is told once and its end too": {
+			[]func(context.Context, Emit) error{good, fails, fails, good},
+			[]string{"cpu", "source_down s open /proc/stat: permission denied", "cpu", "source_up s", "cpu"},
+			`rea_source_errors_total{source="s",reason="error"} 2`,
+		},
+		"a panic is recovered": {
+			[]func(context.Context, Emit) error{panics, good},
+			[]string{"source_down s panic: index out of range", "cpu", "source_up s", "cpu", "cpu", "cpu"},
+			`rea_source_errors_total{source="s",reason="panic"} 1`,
+		},
+		"a hanging reading is timed out and not started twice": {
+			[]func(context.Context, Emit) error{hangs(25 * time.Second), good},
+			[]string{"source_down s no reading within 2s; waiting for it to return", "cpu", "source_up s", "cpu", "cpu"},
+			`rea_source_errors_total{source="s",reason="timeout"} 1`,
+		},
+		"what the system does not have is not tried again": {
+			[]func(context.Context, Emit) error{func(context.Context, Emit) error { return errors.ErrUnsupported }},
+			[]string{"source_down s not supported on " + runtime.GOOS},
+			"",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b, other := newBench(), &script{steps: []func(context.Context, Emit) error{quiet}}
+				b.Add("s", Poll(&script{steps: c.steps}, 10*time.Second, 2*time.Second))
+				b.Add("other", Poll(other, 10*time.Second, 2*time.Second))
+				b.runFor(t, 45*time.Second)
+				got := b.told
+				if d := cmp.Diff(c.told, got); d != "" {
+					t.Errorf("told (-want +got):\n%s", d)
+				}
+				var m bytes.Buffer
+				if _, err := b.metrics.WriteTo(&m); err != nil || !strings.Contains(m.String(), c.count) {
+					t.Errorf("metrics lack %q:\n%s", c.count, m.String())
+				}
+				if other.count() != 5 {
+					t.Errorf("the other source was read %d times, want 5", other.count())
+				}
+			})
+		})
+	}
+}
+
+func TestEmitTimeIsNotTheReadersFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		r := NewRunner(func(ctx context.Context, events ...event.Event) error {
+			told = append(told, string(events[0].Kind))
+			sleep(ctx, 30*time.Second) // a keeper whose disk is slow
+			return nil
+		}, slog.New(slog.DiscardHandler), nil)
+		r.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{good}}, 10*time.Second, 2*time.Second))
+		ctx, cancel := context.WithTimeout(t.Context(), 95*time.Second)
+		defer cancel()
+		_ = r.Run(ctx)
+		if d := cmp.Diff([]string{"cpu", "cpu", "cpu", "cpu"}, told); d != "" {
+			t.Errorf("emitted (-want +got):\n%s", d)
+		}
+		if s := r.States()[0]; s.State != OK {
+			t.Errorf("state is %+v", s)
+		}
+	})
+}
+
+func TestFailureThatGoesOnIsLoggedNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{fails}}, time.Second, time.Second))
+		b.runFor(t, 25*time.Minute)
+		if n := strings.Count(b.log.String(), "permission denied"); n != 3 {
+			t.Errorf("logged %d times in 25 minutes, want at 0, 10 and 20:\n%s", n, b.log.String())
+		}
+		if s := b.States()[0]; s.State != Failing || s.Failures != 25*60 {
+			t.Errorf("state is %+v", s)
+		}
+	})
+}
+
+func TestOnceReadsEverySourceOnce(t *testing.T) {
+	b := newBench()
+	s := &script{steps: []func(context.Context, Emit) error{good}}
+	b.Add("good", Poll(s, time.Hour, time.Second))
+	b.Add("bad", Poll(&script{steps: []func(context.Context, Emit) error{fails}}, time.Hour, time.Second))
+	err := b.Once(t.Context())
+	if err == nil || err.Error() != "bad: open /proc/stat: permission denied" {
+		t.Errorf("Once returned %v", err)
+	}
+	if s.count() != 1 || !cmp.Equal(b.told, []string{"cpu"}) {
+		t.Errorf("read %d times, told %v", s.count(), b.told)
+	}
+}

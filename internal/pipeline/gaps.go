@@ -1,0 +1,83 @@
+package pipeline
+
+import (
+	"sync"
+
+	"github.com/rea-agent/rea/internal/event"
+)
+
+// maxGaps bounds the losses that wait to be declared. Losses of one cause merge
+// when their numbers touch, so there are more only if many lanes and causes
+// alternate; then the last of a cause grows to cover what lies between.
+const maxGaps = 64
+
+// gaps holds the losses that are not declared yet.
+type gaps struct {
+	mu   sync.Mutex
+	list []event.Missing
+}
+
+// add notes a loss and reports whether it is a new one rather than more of the last.
+func (g *gaps) add(m event.Missing) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.list {
+		if joins(&g.list[i], &m) {
+			join(&g.list[i], &m)
+			return false
+		}
+	}
+	if len(g.list) < maxGaps {
+		g.list = append(g.list, m)
+		return true
+	}
+	return g.squeeze(m)
+}
+
+// squeeze joins m to a loss that it does not touch: the count stays exact, the
+// range covers numbers that are not missing.
+func (g *gaps) squeeze(m event.Missing) bool {
+	for i := range g.list {
+		if l := &g.list[i]; l.Source == m.Source && l.Cause == m.Cause && l.Stream == m.Stream {
+			join(l, &m)
+			return false
+		}
+	}
+	g.list = append(g.list, m)
+	return true
+}
+
+func (g *gaps) pending() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.list) > 0
+}
+
+func (g *gaps) take() []event.Missing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := g.list
+	g.list = nil
+	return list
+}
+
+// joins reports whether b is more of a.
+func joins(a, b *event.Missing) bool {
+	if a.Source != b.Source || a.Cause != b.Cause || a.Stream != b.Stream {
+		return false
+	}
+	return a.First == 0 && b.First == 0 || b.First == a.Last+1 || a.First == b.Last+1
+}
+
+func join(a, b *event.Missing) {
+	if b.First != 0 {
+		a.First, a.Last = min(a.First, b.First), max(a.Last, b.Last)
+	}
+	a.Count += b.Count
+	if b.Since.Before(a.Since) {
+		a.Since = b.Since
+	}
+	if b.Until.After(a.Until) {
+		a.Until = b.Until
+	}
+}

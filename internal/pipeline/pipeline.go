@@ -1,0 +1,217 @@
+// Package pipeline takes events from the sources to where they are safe. Emit
+// redacts an event, gives it its number, encodes it once as a line, hands a copy
+// to every tee, and returns when the lane's keeper has it.
+//
+// There are two lanes, each with a stream of numbers of its own: measurements,
+// and evidence (event log, journal, agent, gap), which measurements must never
+// push out. Where one keeper serves both, they share its numbers.
+//
+// What is lost is counted by stage and reason and declared in a gap event, which
+// is kept as soon as anything can be kept again. What a process that is killed
+// while nothing can be kept has not yet declared is lost with it: that much is
+// seen only as numbers that never arrive.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+)
+
+// A Keeper is where lines become safe.
+type Keeper interface {
+	// Stream is the id of the sequence of numbers, Next the first free one.
+	Stream() string
+	Next() uint64
+	// Keep takes n lines, numbered from first; it borrows them until it
+	// returns. The lines are safe when wait returns nil, or, if it is nil, now.
+	// An error that has a Cause() string gives the gap event its cause.
+	Keep(lines []byte, first uint64, n int) (wait func(context.Context) error, err error)
+}
+
+// A Sink is handed a copy of every line. Its errors are counted, not returned.
+type Sink interface {
+	Write(lines []byte, n int) error
+	Close() error
+}
+
+// A Tee is a Sink with the name under which its losses are counted.
+type Tee struct {
+	Name string
+	Sink Sink
+}
+
+// Options say how events are stamped and where they go.
+type Options struct {
+	Node, Host    string
+	MaxEventBytes int
+	Redact        event.Redactor
+	Metrics       Keeper // for measurements
+	Evidence      Keeper // for all else; may be the same
+	Tees          []Tee
+	Set           *metric.Set
+	Log           *slog.Logger
+}
+
+// A Pipeline is safe for use by many sources at once.
+type Pipeline struct {
+	metrics, evidence *lane
+	set               *metric.Set
+	log               *slog.Logger
+	emitted           map[event.Kind]*metric.Counter
+
+	gaps gaps
+}
+
+// A lane numbers, encodes and keeps events, one Emit after the other.
+type lane struct {
+	tees []*tee
+
+	mu     sync.Mutex
+	keeper Keeper
+	enc    *event.Encoder
+	next   uint64
+	buf    []byte
+}
+
+// New returns a Pipeline that continues the numbers of its keepers.
+func New(o Options) *Pipeline {
+	p := &Pipeline{set: o.Set, log: o.Log, emitted: map[event.Kind]*metric.Counter{}}
+	for _, k := range event.Kinds {
+		p.emitted[k] = o.Set.Counter("rea_events_emitted_total", "Events that were numbered and encoded.", "kind", string(k))
+	}
+	tees := newTees(o)
+	newLane := func(k Keeper) *lane {
+		stamp := event.Stamp{Node: o.Node, Host: o.Host, Stream: k.Stream()}
+		return &lane{keeper: k, tees: tees, next: k.Next(), enc: event.NewEncoder(stamp, o.Redact, o.MaxEventBytes)}
+	}
+	p.metrics = newLane(o.Metrics)
+	p.evidence = p.metrics
+	if o.Evidence != o.Metrics {
+		p.evidence = newLane(o.Evidence)
+	}
+	return p
+}
+
+// Emit is collect.Emit: it returns nil when the keepers have the events or the
+// loss of those they could not take is noted for a gap event, and an error only
+// if ctx ends first; the keeper may have the events even so.
+func (p *Pipeline) Emit(ctx context.Context, events ...event.Event) error {
+	var kept bool
+	for len(events) > 0 {
+		n := sameLane(events)
+		ok, err := p.keep(ctx, p.lane(events[0].Kind), events[:n])
+		if err != nil {
+			return err
+		}
+		kept = kept || ok
+		events = events[n:]
+	}
+	if kept && p.gaps.pending() {
+		p.declare(ctx)
+	}
+	return nil
+}
+
+func (p *Pipeline) lane(k event.Kind) *lane {
+	if k.Evidence() {
+		return p.evidence
+	}
+	return p.metrics
+}
+
+// sameLane returns how many events at the front go to one lane.
+func sameLane(events []event.Event) int {
+	for i, ev := range events {
+		if ev.Kind.Evidence() != events[0].Kind.Evidence() {
+			return i
+		}
+	}
+	return len(events)
+}
+
+// keep hands events to the lane's keeper and reports whether it took them.
+func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (bool, error) {
+	l.mu.Lock()
+	first, n := l.encode(p, events)
+	if n == 0 {
+		l.mu.Unlock()
+		return false, nil
+	}
+	for _, t := range l.tees {
+		t.write(l.buf, n)
+	}
+	wait, err := l.keeper.Keep(l.buf, first, n)
+	l.mu.Unlock()
+	if err == nil && wait != nil {
+		err = wait(ctx)
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return false, err
+	}
+	p.Lost(event.Missing{
+		Cause: causeOf(err), Stream: l.keeper.Stream(), First: first, Last: first + uint64(n) - 1, Count: uint64(n),
+		Since: events[0].Time, Until: events[len(events)-1].Time,
+	}, err)
+	return false, nil
+}
+
+// encode writes events into the lane's buffer under the next numbers. One that
+// is too large takes no number; it is noted as lost.
+func (l *lane) encode(p *Pipeline, events []event.Event) (first uint64, n int) {
+	l.buf, first = l.buf[:0], l.next
+	for i := range events {
+		ev := &events[i]
+		b, err := l.enc.Append(l.buf, ev, l.next)
+		if err != nil {
+			p.Lost(event.Missing{Source: string(ev.Kind), Cause: "too_large", Count: 1, Since: ev.Time, Until: ev.Time}, err)
+			continue
+		}
+		l.buf = b
+		l.next++
+		p.emitted[ev.Kind].Inc()
+	}
+	return first, int(l.next - first)
+}
+
+// Lost counts events that are missing, says so in the log, and notes them for a
+// gap event. err is what happened.
+func (p *Pipeline) Lost(m event.Missing, err error) {
+	p.set.Counter("rea_events_dropped_total", "Events that were lost, each declared in a gap event.", "stage", "keep", "reason", m.Cause).Add(m.Count)
+	if p.gaps.add(m) {
+		p.log.Error("events are lost and will be declared in a gap event", "cause", m.Cause, "source", m.Source, "count", m.Count, "stream", m.Stream, "first", m.First, "last", m.Last, "error", errText(err))
+	}
+}
+
+// declare keeps a gap event for every loss that is noted.
+func (p *Pipeline) declare(ctx context.Context) {
+	for _, m := range p.gaps.take() {
+		ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
+		if !ok || err != nil {
+			p.gaps.add(m)
+		}
+	}
+}
+
+func causeOf(err error) string {
+	var c interface{ Cause() string }
+	if errors.As(err, &c) {
+		return c.Cause()
+	}
+	return "write_failed"
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,340 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+)
+
+// A text is a body with one member.
+type text string
+
+func (s text) Encode(e *event.Encoder) { e.Sensitive("text", event.Text, string(s)) }
+
+// A shelf is a Keeper in memory. While fail is set it keeps nothing.
+type shelf struct {
+	stream string
+	mu     sync.Mutex
+	next   uint64
+	lines  []byte
+	fail   error
+	late   bool // fail in wait, not in Keep
+}
+
+func newShelf(stream string, next uint64) *shelf {
+	return &shelf{stream: strings.Repeat(stream, 32), next: next}
+}
+
+func (s *shelf) Stream() string { return s.stream }
+func (s *shelf) Next() uint64   { return s.next }
+func (s *shelf) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fail := s.fail
+	if fail != nil && s.late {
+		return func(context.Context) error { return fail }, nil
+	}
+	if fail == nil {
+		s.lines = append(s.lines, lines...)
+	}
+	return nil, fail
+}
+
+func (s *shelf) setFail(err error) {
+	s.mu.Lock()
+	s.fail = err
+	s.mu.Unlock()
+}
+
+// said returns what is on the shelf as "seq kind text-or-cause…".
+func (s *shelf) said(t *testing.T) []string {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for line := range bytes.Lines(s.lines) {
+		var ev struct {
+			Seq       uint64
+			Stream    string
+			Kind      string
+			Truncated bool
+			CPU       struct{ Text string }
+			Agent     struct{ Text string }
+			Gap       struct {
+				Source, Cause, Stream string
+				First, Last, Count    uint64
+			}
+		}
+		if err := json.Unmarshal(line, &ev); err != nil {
+			t.Fatalf("line is not JSON: %v\n%s", err, line)
+		}
+		if ev.Stream != s.stream {
+			t.Errorf("stream is %s, want the keeper's", ev.Stream)
+		}
+		words := []string{number(ev.Seq), ev.Kind}
+		if ev.Kind == "gap" {
+			words = append(words, ev.Gap.Cause, number(ev.Gap.Count))
+			if ev.Gap.First > 0 {
+				words = append(words, "of", ev.Gap.Stream[:1]+number(ev.Gap.First)+"-"+number(ev.Gap.Last))
+			}
+		} else if ev.Truncated {
+			words = append(words, "truncated")
+		} else {
+			words = append(words, ev.CPU.Text+ev.Agent.Text)
+		}
+		out = append(out, strings.Join(words, " "))
+	}
+	return out
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+type bench struct {
+	*Pipeline
+	set metric.Set
+	log bytes.Buffer
+}
+
+func newBench(metrics, evidence Keeper, tees ...Tee) *bench {
+	b := &bench{}
+	b.Pipeline = New(Options{
+		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(true, true), Metrics: metrics, Evidence: evidence, Tees: tees,
+		Set: &b.set, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
+	})
+	return b
+}
+
+func (b *bench) emit(t *testing.T, kind event.Kind, texts ...string) {
+	t.Helper()
+	var events []event.Event
+	for _, s := range texts {
+		events = append(events, event.Event{Time: time.Now(), Kind: kind, Body: text(s)})
+	}
+	if err := b.Emit(t.Context(), events...); err != nil {
+		t.Errorf("Emit: %v", err)
+	}
+}
+
+func wantSaid(t *testing.T, s *shelf, want ...string) {
+	t.Helper()
+	if d := cmp.Diff(want, s.said(t)); d != "" {
+		t.Errorf("kept (-want +got):\n%s", d)
+	}
+}
+
+func TestEachLaneHasItsOwnNumbers(t *testing.T) {
+	m, e := newShelf("a", 1), newShelf("b", 100)
+	b := newBench(m, e)
+	b.emit(t, event.CPU, "one", "two")
+	b.emit(t, event.Agent, "start")
+	b.emit(t, event.CPU, "three")
+	wantSaid(t, m, "1 cpu one", "2 cpu two", "3 cpu three")
+	wantSaid(t, e, "100 agent start")
+}
+
+func TestOneKeeperForBothLanesNumbersThemTogether(t *testing.T) {
+	k := newShelf("a", 7)
+	b := newBench(k, k)
+	err := b.Emit(t.Context(),
+		event.Event{Kind: event.CPU, Body: text("one")}, event.Event{Kind: event.Agent, Body: text("start")}, event.Event{Kind: event.CPU, Body: text("two")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, k, "7 cpu one", "8 agent start", "9 cpu two")
+}
+
+type causeError string
+
+func (c causeError) Error() string { return "keeper: " + string(c) }
+func (c causeError) Cause() string { return string(c) }
+
+func TestWhatCannotBeKeptIsDeclaredOnceItCan(t *testing.T) {
+	for name, late := range map[string]bool{"refused at once": false, "refused when waited for": true} {
+		t.Run(name, func(t *testing.T) {
+			m, e := newShelf("a", 1), newShelf("b", 1)
+			m.late = late
+			b := newBench(m, e)
+			b.emit(t, event.CPU, "one")
+			m.setFail(causeError("disk_full"))
+			b.emit(t, event.CPU, "lost", "lost too")
+			b.emit(t, event.CPU, "and this")
+			m.setFail(nil)
+			b.emit(t, event.CPU, "five")
+			b.emit(t, event.CPU, "six")
+			wantSaid(t, m, "1 cpu one", "5 cpu five", "6 cpu six")
+			wantSaid(t, e, "1 gap disk_full 3 of a2-4")
+			var out bytes.Buffer
+			if _, err := b.set.WriteTo(&out); err != nil || !strings.Contains(out.String(), `rea_events_dropped_total{stage="keep",reason="disk_full"} 3`) {
+				t.Errorf("the loss is not in the metrics:\n%s", out.String())
+			}
+			if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 {
+				t.Errorf("one loss that goes on was logged %d times:\n%s", n, b.log.String())
+			}
+		})
+	}
+}
+
+func TestAGapThatCannotBeKeptStaysNoted(t *testing.T) {
+	m, e := newShelf("a", 1), newShelf("b", 1)
+	b := newBench(m, e)
+	m.setFail(errors.New("EIO"))
+	b.emit(t, event.CPU, "lost")
+	m.setFail(nil)
+	e.setFail(errors.New("EIO"))
+	b.emit(t, event.CPU, "kept")
+	e.setFail(nil)
+	b.emit(t, event.CPU, "kept too")
+	wantSaid(t, m, "2 cpu kept", "3 cpu kept too")
+	wantSaid(t, e, "2 gap write_failed 1 of b1-1", "3 gap write_failed 1 of a1-1")
+}
+
+func TestALineThatIsTooLargeIsCutOrBecomesAGap(t *testing.T) {
+	k := newShelf("a", 1)
+	b := newBench(k, k)
+	b.emit(t, event.CPU, strings.Repeat("long ", 1000))
+	err := b.Emit(t.Context(), event.Event{Time: time.Now(), Kind: event.CPU, Body: numbers(1000)}, event.Event{Kind: event.CPU, Body: text("next")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, k, "1 cpu truncated", "2 cpu next", "3 gap too_large 1")
+}
+
+// numbers is a body that has nothing to cut.
+type numbers int
+
+func (n numbers) Encode(e *event.Encoder) {
+	for range n {
+		e.Int("n", 1)
+	}
+}
+
+func TestATeeThatFailsCostsOnlyItsCopies(t *testing.T) {
+	k, tee := newShelf("a", 1), &brokenSink{}
+	b := newBench(k, k, Tee{"stdout", tee})
+	b.emit(t, event.CPU, "one", "two")
+	tee.err = errors.New("no reader")
+	b.emit(t, event.CPU, "three")
+	b.emit(t, event.CPU, "four")
+	tee.err = nil
+	b.emit(t, event.CPU, "five")
+	wantSaid(t, k, "1 cpu one", "2 cpu two", "3 cpu three", "4 cpu four", "5 cpu five")
+	if tee.n != 3 {
+		t.Errorf("tee has %d lines, want 3", tee.n)
+	}
+	var out bytes.Buffer
+	if _, err := b.set.WriteTo(&out); err != nil || !strings.Contains(out.String(), `rea_sink_dropped_events_total{sink="stdout"} 2`) {
+		t.Errorf("the copies lost are not in the metrics:\n%s", out.String())
+	}
+	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, b.log.String())
+	}
+}
+
+type brokenSink struct {
+	err error
+	n   int
+}
+
+func (s *brokenSink) Close() error { return nil }
+func (s *brokenSink) Write(_ []byte, n int) error {
+	if s.err == nil {
+		s.n += n
+	}
+	return s.err
+}
+
+func TestEmitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(stuck{newShelf("a", 1)}, newShelf("b", 1))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := b.Emit(ctx, event.Event{Kind: event.CPU, Body: text("one")})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Emit returned %v", err)
+		}
+	})
+}
+
+// stuck takes lines and is never done with them.
+type stuck struct{ *shelf }
+
+func (stuck) Keep([]byte, uint64, int) (func(context.Context) error, error) {
+	return func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, nil
+}
+
+func TestManySourcesEmitAtOnceWithoutHoles(t *testing.T) {
+	m, e := newShelf("a", 1), newShelf("b", 1)
+	b := newBench(m, e)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				b.emit(t, event.CPU, "x", "y")
+				b.emit(t, event.Agent, "z")
+			}
+		})
+	}
+	wg.Wait()
+	for s, n := range map[*shelf]int{m: 3200, e: 1600} {
+		said := s.said(t)
+		if len(said) != n {
+			t.Errorf("kept %d lines, want %d", len(said), n)
+		}
+		for i, line := range said {
+			if !strings.HasPrefix(line, number(uint64(i+1))+" ") {
+				t.Fatalf("line %d is %q", i+1, line)
+			}
+		}
+	}
+}
+
+func TestGapsStayFewAndTheirCountExact(t *testing.T) {
+	var g gaps
+	for i := range uint64(1000) {
+		g.add(event.Missing{Cause: "queue_full", Stream: "a", First: 10*i + 1, Last: 10*i + 2, Count: 2})
+		g.add(event.Missing{Cause: "too_large", Source: "cpu", Count: 1})
+	}
+	var full, large uint64
+	list := g.take()
+	for _, m := range list {
+		switch m.Cause {
+		case "queue_full":
+			full += m.Count
+		case "too_large":
+			large += m.Count
+		}
+	}
+	if len(list) > maxGaps || full != 2000 || large != 1000 {
+		t.Errorf("%d gaps, %d full, %d too large", len(list), full, large)
+	}
+}
+
+func BenchmarkEmit(b *testing.B) {
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
+	events := []event.Event{{Time: time.Now(), Kind: event.CPU, Body: text(strings.Repeat("abcdefgh ", 20))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Emit(b.Context(), events...)
+	}
+}
+
+type discard struct{}
+
+func (discard) Stream() string { return strings.Repeat("0", 32) }
+func (discard) Next() uint64   { return 1 }
+func (discard) Keep([]byte, uint64, int) (func(context.Context) error, error) {
+	return nil, nil
+}
