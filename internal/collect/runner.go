@@ -44,8 +44,7 @@ type Runner struct {
 	log     *slog.Logger
 	metrics *metric.Set
 
-	mu      sync.Mutex
-	watches []*Watch // in the order of Add
+	watches []*Watch // in the order of Add; fixed once Run or Once is called
 }
 
 // NewRunner returns a Runner whose sources hand over their events to emit.

@@ -108,7 +108,7 @@ func (e *Encoder) line(ev *Event, seq uint64) {
 	e.buf = append(e.buf, `{"v":`...)
 	e.buf = strconv.AppendInt(e.buf, Version, 10)
 	when := ev.Time
-	if !writable(when) { // a source's clock or record may hold anything
+	if !writable(when) { // a foreign record may bear any time: then all that is known is when it was read
 		when = ev.Observed
 	}
 	e.Time("time", when)

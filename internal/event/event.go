@@ -12,7 +12,6 @@
 package event
 
 import (
-	_ "embed"
 	"time"
 )
 

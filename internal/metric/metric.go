@@ -1,6 +1,6 @@
 // Package metric counts what REA does to itself and writes the figures in the
 // Prometheus text format. There is no global registry: a Set is made by the
-// agent or the server and handed down.
+// agent or the server and handed down. A metric stays for the life of its Set.
 //
 // Names and units follow https://prometheus.io/docs/practices/naming/; the
 // format is https://prometheus.io/docs/instrumenting/exposition_formats/.
@@ -66,51 +66,71 @@ type Set struct {
 
 type family struct {
 	name, help, kind string
-	series           []series // sorted by labels
+	series           []*series // sorted by labels
 }
 
 type series struct {
 	labels string // rendered: {a="b"} or empty
-	metric any
-	value  func() float64
+	metric any    // *Counter, *Gauge or func() float64
 }
 
 // Counter returns the counter of that name and those labels (name, value, …),
 // made at the first call. Its name ends in _total.
 func (s *Set) Counter(name, help string, labels ...string) *Counter {
-	m, _ := s.add(name, help, "counter", labels, func() (any, func() float64) {
-		c := new(Counter)
-		return c, func() float64 { return float64(c.Value()) }
-	}).(*Counter)
-	return m
-}
-
-// Gauge returns the gauge of that name and those labels, made at the first call.
-func (s *Set) Gauge(name, help string, labels ...string) *Gauge {
-	m, _ := s.add(name, help, "gauge", labels, func() (any, func() float64) {
-		g := new(Gauge)
-		return g, g.Value
-	}).(*Gauge)
-	return m
-}
-
-// Func makes a gauge that is read from f whenever the set is written. f must be
-// safe to call from any goroutine and must not use the set.
-func (s *Set) Func(name, help string, f func() float64, labels ...string) {
-	s.add(name, help, "gauge", labels, func() (any, func() float64) { return f, f })
-}
-
-// CounterFunc is Func for a value that only grows.
-func (s *Set) CounterFunc(name, help string, f func() float64, labels ...string) {
-	s.add(name, help, "counter", labels, func() (any, func() float64) { return f, f })
-}
-
-func (s *Set) add(name, help, kind string, labels []string, make func() (any, func() float64)) any {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m := s.seriesLocked(name, help, "counter", labels)
+	if m.metric == nil {
+		m.metric = new(Counter)
+	}
+	return m.metric.(*Counter)
+}
+
+// Gauge returns the gauge of that name and those labels, made at the first call.
+func (s *Set) Gauge(name, help string, labels ...string) *Gauge {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.seriesLocked(name, help, "gauge", labels)
+	if m.metric == nil {
+		m.metric = new(Gauge)
+	}
+	return m.metric.(*Gauge)
+}
+
+// Func makes a gauge that is read from f whenever the set is written. A later
+// call replaces f, as when the part that it reads was built anew. f must be safe
+// to call from any goroutine.
+func (s *Set) Func(name, help string, f func() float64, labels ...string) {
+	s.setFunc(name, help, "gauge", f, labels)
+}
+
+// CounterFunc is Func for a value that only grows.
+func (s *Set) CounterFunc(name, help string, f func() float64, labels ...string) {
+	s.setFunc(name, help, "counter", f, labels)
+}
+
+func (s *Set) setFunc(name, help, kind string, f func() float64, labels []string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.seriesLocked(name, help, kind, labels)
+	if _, ok := m.metric.(func() float64); m.metric != nil && !ok {
+		panic("metric " + name + " is counted and read from a function")
+	}
+	m.metric = f
+}
+
+// seriesLocked returns the series of that name and those labels, made if there
+// is none. One name with two meanings is a bug, and panics.
+func (s *Set) seriesLocked(name, help, kind string, labels []string) *series {
 	i, found := slices.BinarySearchFunc(s.families, name, func(f *family, n string) int { return strings.Compare(f.name, n) })
 	if !found {
 		s.families = slices.Insert(s.families, i, &family{name: name, help: help, kind: kind})
@@ -120,29 +140,57 @@ func (s *Set) add(name, help, kind string, labels []string, make func() (any, fu
 		panic("metric " + name + " is a " + f.kind + " and a " + kind)
 	}
 	l := render(labels)
-	i, found = slices.BinarySearchFunc(f.series, l, func(s series, l string) int { return strings.Compare(s.labels, l) })
+	i, found = slices.BinarySearchFunc(f.series, l, func(s *series, l string) int { return strings.Compare(s.labels, l) })
 	if !found {
-		m, value := make()
-		f.series = slices.Insert(f.series, i, series{l, m, value})
+		f.series = slices.Insert(f.series, i, &series{labels: l})
 	}
-	return f.series[i].metric
+	return f.series[i]
 }
 
 // WriteTo writes all metrics, sorted by name and labels.
 func (s *Set) WriteTo(w io.Writer) (int64, error) {
 	var b []byte
-	s.mu.Lock()
-	for _, f := range s.families {
+	for _, f := range s.snapshot() {
 		b = append(b, "# HELP "+f.name+" "+escape(f.help, false)+"\n# TYPE "+f.name+" "+f.kind+"\n"...)
-		for _, s := range f.series {
-			b = append(b, f.name+s.labels+" "...)
-			b = appendValue(b, s.value())
+		for _, m := range f.series {
+			b = append(b, f.name+m.labels+" "...)
+			b = appendValue(b, m.value())
 			b = append(b, '\n')
 		}
 	}
-	s.mu.Unlock()
 	n, err := w.Write(b)
 	return int64(n), err
+}
+
+// snapshot copies what there is, so that no function of others is called with
+// the mutex held: it may hold a lock under which somebody asks for a Counter.
+func (s *Set) snapshot() []family {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]family, len(s.families))
+	for i, f := range s.families {
+		all[i] = *f
+		all[i].series = make([]*series, len(f.series))
+		for j, m := range f.series {
+			all[i].series[j] = &series{m.labels, m.metric}
+		}
+	}
+	return all
+}
+
+func (s *series) value() float64 {
+	switch m := s.metric.(type) {
+	case *Counter:
+		return float64(m.Value())
+	case *Gauge:
+		return m.Value()
+	case func() float64:
+		return m()
+	}
+	return math.NaN()
 }
 
 func appendValue(b []byte, v float64) []byte {
@@ -159,22 +207,26 @@ func appendValue(b []byte, v float64) []byte {
 	return strconv.AppendFloat(b, v, 'g', -1, 64)
 }
 
+// render writes labels sorted by name, so that their order at the call makes no
+// second series.
 func render(labels []string) string {
-	if len(labels) == 0 {
+	if len(labels)%2 != 0 {
+		panic("metric label " + labels[len(labels)-1] + " has no value")
+	}
+	pairs := make([]string, 0, len(labels)/2)
+	for i := 0; i < len(labels); i += 2 {
+		pairs = append(pairs, labels[i]+`="`+escape(labels[i+1], true)+`"`)
+	}
+	if len(pairs) == 0 {
 		return ""
 	}
-	var b strings.Builder
-	for i := 0; i+1 < len(labels); i += 2 {
-		sep := ","
-		if i == 0 {
-			sep = "{"
-		}
-		b.WriteString(sep + labels[i] + `="` + escape(labels[i+1], true) + `"`)
-	}
-	return b.String() + "}"
+	slices.Sort(pairs)
+	return "{" + strings.Join(pairs, ",") + "}"
 }
 
+// escape makes s fit for a help text or, with quotes, for the value of a label.
 func escape(s string, quotes bool) string {
+	s = strings.ToValidUTF8(s, "\ufffd")
 	s = strings.ReplaceAll(s, `\`, `\\`)
 	s = strings.ReplaceAll(s, "\n", `\n`)
 	if quotes {
