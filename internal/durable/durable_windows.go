@@ -1,0 +1,69 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// SyncDir does nothing: NTFS writes a change of names to its journal by itself,
+// and Windows has no call to flush a folder.
+func SyncDir(string) error { return nil }
+
+// Remove removes the named file. Scanners and indexers open a file for moments
+// after it was written, so a sharing violation is tried again for a tenth of a
+// second before it is an error.
+func Remove(name string) error {
+	for wait := 5 * time.Millisecond; ; wait *= 2 {
+		err := os.Remove(name)
+		if wait > 80*time.Millisecond || !errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+			return err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// Lock takes the lock of the named file, which it makes where it is missing,
+// and holds it until Close or the end of the process (LockFileEx). It does not
+// wait: the error is ErrLocked if another process has it.
+func Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	const exclusive = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
+	if err := windows.LockFileEx(windows.Handle(f.Fd()), exclusive, 0, 1, 0, new(windows.Overlapped)); err != nil {
+		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+	}
+	return f, nil
+}
+
+// Free returns how many bytes this process may still write to the volume of the
+// folder (GetDiskFreeSpaceEx).
+func Free(dir string) (int64, error) {
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	var free uint64
+	if err := windows.GetDiskFreeSpaceEx(path, &free, nil, nil); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return int64(free), nil
+}
+
+// IsFull says that err means no room: on the disk, or in a quota.
+func IsFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
+		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}
+
+// IsReadOnly says that err means a volume that cannot be written.
+func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }

@@ -1,0 +1,46 @@
+package status
+
+import "time"
+
+// A State says how a part, or the whole, fares.
+type State string
+
+// The states of the whole. A part, such as a sender, may have others of its own.
+const (
+	OK       State = "ok"
+	Degraded State = "degraded" // it works, but a part of it does not
+	Failing  State = "failing"  // it does not do its work: /healthz answers 503
+)
+
+// A Report is what /healthz says. What is zero is not known, or did not happen
+// yet, and is left out.
+type Report struct {
+	Status        State           `json:"status"`
+	Reasons       []string        `json:"reasons,omitempty"` // why it is not ok
+	Version       string          `json:"version"`
+	Node          string          `json:"node"`
+	UptimeSeconds float64         `json:"uptime_seconds"`
+	Sources       map[string]Part `json:"sources"`
+	Sinks         map[string]Part `json:"sinks,omitempty"`
+	Sender        map[string]Part `json:"sender,omitempty"` // by lane; none without networking
+	Queue         map[string]Lane `json:"queue,omitempty"`
+}
+
+// A Part is a source, a sink or the sender of a lane.
+type Part struct {
+	State       State     `json:"state"`
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastError   string    `json:"last_error,omitempty"`
+	LastErrorAt time.Time `json:"last_error_time,omitzero"`
+	Failures    uint64    `json:"failures,omitempty"` // in a row
+	NextTry     time.Time `json:"next_try,omitzero"`
+}
+
+// A Lane is one of the queues.
+type Lane struct {
+	Bytes         int64    `json:"bytes"`
+	MaxBytes      int64    `json:"max_bytes,omitempty"`
+	Events        uint64   `json:"events"`
+	OldestSeconds *float64 `json:"oldest_seconds,omitempty"` // nil for an empty queue
+	State         State    `json:"state"`
+}
