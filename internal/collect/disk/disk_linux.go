@@ -1,0 +1,179 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rea-agent/rea/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// rescan is how old the list of mounts may become although nothing told of a
+// change: a file system that turns read-only by itself, after an error, does not.
+const rescan = time.Minute
+
+// A system reads this machine, or the one that a test laid out under root.
+type system struct {
+	root    string
+	changed func(fd int) bool // the mount table behind fd; nil is polled
+
+	table, diskstats file
+	buf              []byte // what is being read; names in the sample lie in it
+	polled           [1]unix.PollFd
+	scanned          time.Time
+	volumes          []volume
+	tableErr         string
+}
+
+func newSystem() *system { return machine("") }
+
+func machine(root string) *system {
+	return &system{
+		root:      root,
+		table:     file{path: root + "/proc/self/mountinfo"},
+		diskstats: file{path: root + "/proc/diskstats"},
+	}
+}
+
+func (s *system) read(now time.Time, out *sample) error {
+	s.mounts(now)
+	out.volumes = s.volumes
+	if s.tableErr != "" {
+		out.errs = append(out.errs, s.tableErr)
+	}
+	if err := s.devices(out); err != nil {
+		out.errs = append(out.errs, "devices: "+err.Error())
+	}
+	return nil
+}
+
+// mounts reads the mount table if it changed: the kernel marks its descriptor
+// readable with POLLPRI and POLLERR then (proc_pid_mountinfo(5)).
+func (s *system) mounts(now time.Time) {
+	if s.table.open && now.Sub(s.scanned) < rescan && !s.tableChanged() {
+		return
+	}
+	b, err := s.table.read(&s.buf)
+	if err != nil {
+		s.volumes, s.tableErr = nil, "mounts: "+err.Error()
+		return
+	}
+	lines, bad := parseMounts(b)
+	s.scanned, s.volumes, s.tableErr = now, volumesOf(lines), ""
+	if bad > 0 {
+		s.tableErr = fmt.Sprintf("mounts: %d lines of mountinfo are not as expected", bad)
+	}
+}
+
+func (s *system) tableChanged() bool {
+	if s.changed != nil {
+		return s.changed(s.table.fd)
+	}
+	s.polled[0] = unix.PollFd{Fd: int32(s.table.fd), Events: unix.POLLPRI}
+	_, err := unix.Poll(s.polled[:], 0)
+	return err != nil || s.polled[0].Revents != 0
+}
+
+// devices reads the counters of all devices but those never used.
+func (s *system) devices(out *sample) error {
+	b, err := s.diskstats.read(&s.buf)
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for len(b) > 0 {
+		line, rest, _ := bytes.Cut(b, []byte("\n"))
+		b = rest
+		if d, ok := parseDevice(line); !ok {
+			bad++
+		} else if !unused(&d) {
+			out.stats = append(out.stats, d)
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d lines of diskstats are not as expected", bad)
+	}
+	return nil
+}
+
+// kind asks sysfs, where whole devices stand in /sys/block and all of them in
+// /sys/class/block, with ! for the / of names like cciss/c0d0.
+func (s *system) kind(name string) string {
+	name = strings.ReplaceAll(name, "/", "!")
+	if exists(s.root + "/sys/block/" + name) {
+		return "disk"
+	}
+	if exists(s.root + "/sys/class/block/" + name) {
+		return "partition"
+	}
+	return ""
+}
+
+func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
+
+// measure asks the file system, which may take for ever.
+func measure(v *volume) (usage, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(v.path, &st)
+	for err == unix.EINTR {
+		err = unix.Statfs(v.path, &st)
+	}
+	if err != nil {
+		return usage{}, fmt.Errorf("statfs: %w", err)
+	}
+	block := uint64(st.Frsize) // the unit of the three numbers; old kernels left it empty
+	if block == 0 {
+		block = uint64(st.Bsize)
+	}
+	u := usage{total: st.Blocks * block, free: st.Bfree * block, available: st.Bavail * block}
+	if st.Files > 0 { // file systems without a fixed number of inodes say 0
+		u.inodes, u.inodesFree = event.Known(st.Files), event.Known(st.Ffree)
+	}
+	return u, nil
+}
+
+// A file of /proc is kept open and read again from its start.
+type file struct {
+	path string
+	fd   int
+	open bool
+}
+
+// read returns all of the file, in *buf, which grows as needed.
+func (f *file) read(buf *[]byte) ([]byte, error) {
+	if !f.open {
+		fd, err := unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", f.path, err)
+		}
+		f.fd, f.open = fd, true
+	}
+	n := 0
+	for {
+		if len(*buf)-n < 4096 {
+			*buf = append(*buf, make([]byte, max(8192, len(*buf)))...)
+		}
+		m, err := unix.Pread(f.fd, (*buf)[n:], int64(n))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			f.close()
+			return nil, fmt.Errorf("read %s: %w", f.path, err)
+		case m == 0:
+			return (*buf)[:n], nil
+		default:
+			n += m
+		}
+	}
+}
+
+// close lets the next read open the file anew.
+func (f *file) close() {
+	if f.open {
+		unix.Close(f.fd) // it was read, so nothing can be lost
+		f.open = false
+	}
+}

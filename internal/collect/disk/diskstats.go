@@ -1,0 +1,96 @@
+package disk
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/rea-agent/rea/internal/event"
+)
+
+// sector is the unit of /proc/diskstats whatever the device's own sectors are
+// (linux/types.h: "Linux always considers sectors to be 512 bytes long").
+const sector = 512
+
+// parseDevice reads a line of /proc/diskstats (Documentation/admin-guide/iostats.rst):
+// major, minor, name, then 11 numbers, 15 since Linux 4.18 (discards), 17 since
+// 5.5 (flushes). ok is false for a line that has fewer.
+func parseDevice(line []byte) (s stat, ok bool) {
+	_, line = field(line)
+	_, line = field(line)
+	name, line := field(line)
+	var n [17]uint64
+	got := 0
+	for got < len(n) {
+		var f []byte
+		if f, line = field(line); len(f) == 0 {
+			break
+		}
+		v, valid := number(f)
+		if !valid {
+			return s, false
+		}
+		n[got] = v
+		got++
+	}
+	if got < 11 {
+		return s, false
+	}
+	s = stat{name: name, read: transfer(n[0:4]), write: transfer(n[4:8])}
+	s.inFlight = event.Known(n[8])
+	s.busy, s.weighted = milliseconds(n[9]), milliseconds(n[10])
+	if got >= 15 {
+		s.discard = transfer(n[11:15])
+	}
+	if got >= 17 {
+		s.flush = work{operations: event.Known(n[15]), seconds: milliseconds(n[16])}
+	}
+	return s, true
+}
+
+// transfer takes operations, merged operations, sectors and milliseconds.
+func transfer(n []uint64) work {
+	return work{
+		operations: event.Known(n[0]),
+		merged:     event.Known(n[1]),
+		bytes:      event.Maybe[uint64]{V: n[2] * sector, Known: n[2] <= math.MaxUint64/sector},
+		seconds:    milliseconds(n[3]),
+	}
+}
+
+func milliseconds(n uint64) event.Maybe[float64] { return event.Known(float64(n) / 1000) }
+
+// unused reports whether the device is one of those that the kernel makes in
+// advance, and was never used.
+func unused(s *stat) bool {
+	for _, prefix := range [...]string{"loop", "ram", "zram", "nbd"} {
+		if bytes.HasPrefix(s.name, []byte(prefix)) {
+			return s.read.operations.V == 0 && s.write.operations.V == 0
+		}
+	}
+	return false
+}
+
+// field returns the next word of a line, empty at its end, and what follows it.
+func field(b []byte) (word, rest []byte) {
+	start := 0
+	for start < len(b) && (b[start] == ' ' || b[start] == '\t') {
+		start++
+	}
+	end := start
+	for end < len(b) && b[end] != ' ' && b[end] != '\t' {
+		end++
+	}
+	return b[start:end], b[end:]
+}
+
+// number reads a decimal number that fits.
+func number(b []byte) (n uint64, ok bool) {
+	for _, c := range b {
+		d := uint64(c - '0')
+		if c < '0' || c > '9' || n > (math.MaxUint64-d)/10 {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, len(b) > 0
+}
