@@ -64,7 +64,7 @@ func NewEncoder(s Stamp, r Redactor, max int) *Encoder {
 	e := &Encoder{redact: r, max: max}
 	b := append([]byte(nil), `,"node":`...)
 	b = appendQuoted(b, s.Node)
-	b = append(b, `,"host":`...)
+	b = append(b, `,"hostname":`...)
 	b = appendQuoted(b, s.Host)
 	b = append(b, `,"stream":`...)
 	b = appendQuoted(b, s.Stream)

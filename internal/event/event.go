@@ -11,9 +11,7 @@
 // the code that writes the fields.
 package event
 
-import (
-	"time"
-)
+import "time"
 
 // Version is the schema version that every event carries as "v".
 const Version = 1
@@ -21,7 +19,7 @@ const Version = 1
 // A Kind names what an event tells of, and the key under which its body stands.
 type Kind string
 
-// The kinds of SYSTEM.md. Measurements are the first six; the others are
+// The kinds of events. Measurements are the first six; the others are
 // evidence, which has a queue of its own so that measurements never evict it.
 const (
 	CPU      Kind = "cpu"

@@ -176,7 +176,7 @@ func TestWhatCannotBeKeptIsDeclaredOnceItCan(t *testing.T) {
 			wantSaid(t, m, "1 cpu one", "5 cpu five", "6 cpu six")
 			wantSaid(t, e, "1 gap disk_full 3 of a2-4")
 			var out bytes.Buffer
-			if _, err := b.set.WriteTo(&out); err != nil || !strings.Contains(out.String(), `rea_events_dropped_total{stage="keep",reason="disk_full"} 3`) {
+			if _, err := b.set.WriteTo(&out); err != nil || !strings.Contains(out.String(), `rea_events_dropped_total{reason="disk_full",stage="keep"} 3`) {
 				t.Errorf("the loss is not in the metrics:\n%s", out.String())
 			}
 			if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 {
