@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/rea-agent/rea/internal/event"
@@ -17,34 +18,34 @@ type gaps struct {
 	list []event.Missing
 }
 
-// add notes a loss and reports whether it is a new one rather than more of the last.
-func (g *gaps) add(m event.Missing) bool {
+// add notes a loss.
+func (g *gaps) add(m event.Missing) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for i := range g.list {
+	// Those who waited for one group of lines tell of it in any order, so m may
+	// be what was missing between two losses that stand here already.
+	for i := 0; i < len(g.list); i++ {
 		if joins(&g.list[i], &m) {
-			join(&g.list[i], &m)
-			return false
+			join(&m, &g.list[i])
+			g.list = slices.Delete(g.list, i, i+1)
+			i = -1
 		}
 	}
-	if len(g.list) < maxGaps {
+	if len(g.list) < maxGaps || !g.squeeze(m) {
 		g.list = append(g.list, m)
-		return true
 	}
-	return g.squeeze(m)
 }
 
-// squeeze joins m to a loss that it does not touch: the count stays exact, the
-// range covers numbers that are not missing.
+// squeeze joins m to a loss that it does not touch, if there is one like it: the
+// count stays exact, the range covers numbers that are not missing.
 func (g *gaps) squeeze(m event.Missing) bool {
 	for i := range g.list {
 		if l := &g.list[i]; l.Source == m.Source && l.Cause == m.Cause && l.Stream == m.Stream {
 			join(l, &m)
-			return false
+			return true
 		}
 	}
-	g.list = append(g.list, m)
-	return true
+	return false
 }
 
 func (g *gaps) pending() bool {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/trouble"
 )
 
 // A Keeper is where lines become safe.
@@ -66,6 +67,9 @@ type Pipeline struct {
 	emitted           map[event.Kind]*metric.Counter
 
 	gaps gaps
+
+	mu     sync.Mutex
+	losses map[string]*trouble.Trouble // by cause
 }
 
 // A lane numbers, encodes and keeps events, one Emit after the other.
@@ -81,7 +85,7 @@ type lane struct {
 
 // New returns a Pipeline that continues the numbers of its keepers.
 func New(o Options) *Pipeline {
-	p := &Pipeline{set: o.Set, log: o.Log, emitted: map[event.Kind]*metric.Counter{}}
+	p := &Pipeline{set: o.Set, log: o.Log, emitted: map[event.Kind]*metric.Counter{}, losses: map[string]*trouble.Trouble{}}
 	for _, k := range event.Kinds {
 		p.emitted[k] = o.Set.Counter("rea_events_emitted_total", "Events that were numbered and encoded.", "kind", string(k))
 	}
@@ -182,13 +186,28 @@ func (l *lane) encode(p *Pipeline, events []event.Event) (first uint64, n int) {
 	return first, int(l.next - first)
 }
 
-// Lost counts events that are missing, says so in the log, and notes them for a
-// gap event. err is what happened.
+// Lost counts events that are missing, says so in the log (once, and now and
+// then while it goes on), and notes them for a gap event. err is what happened.
 func (p *Pipeline) Lost(m event.Missing, err error) {
-	p.set.Counter("rea_events_dropped_total", "Events that were lost, each declared in a gap event.", "stage", "keep", "reason", m.Cause).Add(m.Count)
-	if p.gaps.add(m) {
-		p.log.Error("events are lost and will be declared in a gap event", "cause", m.Cause, "source", m.Source, "count", m.Count, "stream", m.Stream, "first", m.First, "last", m.Last, "error", errText(err))
+	dropped := p.set.Counter("rea_events_dropped_total", "Events that were lost, each declared in a gap event.", "stage", "keep", "reason", m.Cause)
+	dropped.Add(m.Count)
+	p.gaps.add(m)
+	if p.loss(m.Cause).Failed(m.Source) {
+		p.log.Error("events are lost and will be declared in a gap event", "cause", m.Cause, "source", m.Source,
+			"lost", dropped.Value(), "stream", m.Stream, "first", m.First, "last", m.Last, "error", err.Error())
 	}
+}
+
+// loss returns how losses of that cause go on.
+func (p *Pipeline) loss(cause string) *trouble.Trouble {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.losses[cause]
+	if t == nil {
+		t = new(trouble.Trouble)
+		p.losses[cause] = t
+	}
+	return t
 }
 
 // declare keeps a gap event for every loss that is noted.
@@ -207,11 +226,4 @@ func causeOf(err error) string {
 		return c.Cause()
 	}
 	return "write_failed"
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }

@@ -321,6 +321,16 @@ func TestGapsStayFewAndTheirCountExact(t *testing.T) {
 	}
 }
 
+func TestLossesToldInAnyOrderAreOneGap(t *testing.T) {
+	var g gaps
+	for _, n := range []uint64{3, 1, 5, 6, 2, 4} {
+		g.add(event.Missing{Cause: "disk_full", Stream: "a", First: n, Last: n, Count: 1})
+	}
+	if list := g.take(); len(list) != 1 || list[0].First != 1 || list[0].Last != 6 || list[0].Count != 6 {
+		t.Errorf("noted %+v", list)
+	}
+}
+
 func BenchmarkEmit(b *testing.B) {
 	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
 		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})

@@ -86,7 +86,7 @@ func (s *Server) Run(ctx context.Context) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if server.Shutdown(last) != nil {
-		server.Close() // a request that is still running has had its time
+		_ = server.Close() // a request that is still running has had its time
 	}
 	<-ended
 	return nil
@@ -152,10 +152,10 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	if report.Status == Failing {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	w.Write(append(body, '\n')) // an error means that nobody listens any more
+	_, _ = w.Write(append(body, '\n')) // an error means that nobody listens any more
 }
 
 func (s *Server) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	s.metrics.WriteTo(w) // an error means that nobody listens any more
+	_, _ = s.metrics.WriteTo(w) // an error means that nobody listens any more
 }

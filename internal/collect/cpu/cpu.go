@@ -20,6 +20,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // Schema is the JSON Schema of the body of a cpu event.
@@ -37,9 +38,9 @@ type Reading struct {
 	All      Usage
 	Cores    Cores
 
-	Switches   Counter // of contexts
-	Interrupts Counter
-	Forks      Counter
+	Switches   collect.Counter // of contexts
+	Interrupts collect.Counter
+	Forks      collect.Counter
 
 	Load     event.Maybe[[3]float64] // over 1, 5 and 15 minutes
 	Pressure event.Maybe[Pressure]
@@ -84,18 +85,12 @@ type Core struct {
 	Usage
 }
 
-// A Counter counts since boot.
-type Counter struct {
-	Total event.Maybe[uint64]
-	Rate  event.Maybe[float64] // a second, since the last reading
-}
-
 // Pressure is how long some task waited for a core although it could have run
-// (Linux, Documentation/accounting/psi.rst).
+// (Linux). That all tasks did has no meaning for the machine as a whole
+// (Documentation/accounting/psi.rst).
 type Pressure struct {
-	Avg10, Avg60, Avg300 float64              // share of the last so many seconds
-	Stalled              float64              // seconds since boot
-	Share                event.Maybe[float64] // of the time since the last reading
+	procfs.Stall
+	Share event.Maybe[float64] // of the time since the last reading
 }
 
 // A Collector reads the processors; it is a collect.Reader.
@@ -152,12 +147,10 @@ func (r *Reading) since(last *Reading, d time.Duration) {
 			r.Cores[i].since(&before.Usage)
 		}
 	}
-	r.Switches.since(last.Switches, d)
-	r.Interrupts.since(last.Interrupts, d)
-	r.Forks.since(last.Forks, d)
-	if p, before := &r.Pressure.V, last.Pressure.V; r.Pressure.Known && last.Pressure.Known && p.Stalled >= before.Stalled && d > 0 {
-		p.Share = event.Known(min(1, (p.Stalled-before.Stalled)/d.Seconds()))
-	}
+	r.Switches.Since(last.Switches, d)
+	r.Interrupts.Since(last.Interrupts, d)
+	r.Forks.Since(last.Forks, d)
+	r.Pressure.V.Share = collect.Share(stalled(r), stalled(last), d.Seconds())
 }
 
 // A mode may fall by so many seconds without having been reset: iowait does, by
@@ -188,10 +181,8 @@ func (u *Usage) since(before *Usage) {
 	u.Busy = event.Known(1 - (spent[idle]+spent[iowait])/total)
 }
 
-func (c *Counter) since(last Counter, d time.Duration) {
-	if c.Total.Known && last.Total.Known && c.Total.V >= last.Total.V && d > 0 {
-		c.Rate = event.Known(float64(c.Total.V-last.Total.V) / d.Seconds())
-	}
+func stalled(r *Reading) event.Maybe[float64] {
+	return event.Maybe[float64]{V: r.Pressure.V.Total, Known: r.Pressure.Known}
 }
 
 // find returns the core that is the same as of, which was at place i unless
@@ -218,9 +209,9 @@ func (r *Reading) Encode(e *event.Encoder) {
 	e.MaybeInt("logical_count", r.Logical)
 	e.MaybeInt("physical_count", r.Physical)
 	r.All.encode(e)
-	r.Switches.encode(e, "context_switches", "context_switches_per_second")
-	r.Interrupts.encode(e, "interrupts", "interrupts_per_second")
-	r.Forks.encode(e, "forks", "forks_per_second")
+	r.Switches.Encode(e, "context_switches", "context_switches_per_second")
+	r.Interrupts.Encode(e, "interrupts", "interrupts_per_second")
+	r.Forks.Encode(e, "forks", "forks_per_second")
 	if r.Load.Known {
 		e.Float("load_average_1m", r.Load.V[0], 2)
 		e.Float("load_average_5m", r.Load.V[1], 2)
@@ -266,11 +257,6 @@ func (t *Times) encode(e *event.Encoder, name string, places int) {
 	e.Close()
 }
 
-func (c Counter) encode(e *event.Encoder, name, rate string) {
-	e.MaybeUint(name, c.Total)
-	e.MaybeFloat(rate, c.Rate, 2)
-}
-
 func (p *Pressure) encode(e *event.Encoder) {
 	e.Open("pressure")
 	e.Open("some")
@@ -278,7 +264,7 @@ func (p *Pressure) encode(e *event.Encoder) {
 	e.Float("avg60", p.Avg60, 4)
 	e.Float("avg300", p.Avg300, 4)
 	e.MaybeFloat("ratio", p.Share, 4)
-	e.Float("stalled_seconds", p.Stalled, 6)
+	e.Float("stalled_seconds", p.Total, 6)
 	e.Close()
 	e.Close()
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +11,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
-	"golang.org/x/sys/unix"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // Frequencies are asked for once a minute and of four cores a reading: some
@@ -24,9 +23,10 @@ const (
 
 // A source is the part of /proc and /sys that tells of the processors.
 type source struct {
-	root                    string
-	stat, loadavg, pressure file
-	noPressure              bool // the kernel has none, for as long as it runs
+	root          string
+	stat, loadavg procfs.File
+	pressure      procfs.PressureFile
+	buf           []byte // what is being read; parsed before the next
 
 	numbers  []int64 // the cores for which the rest stands
 	physical event.Maybe[int64]
@@ -39,12 +39,15 @@ type source struct {
 func newSource() *source { return sourceAt("/") }
 
 func sourceAt(root string) *source {
-	at := func(path string) file { return file{path: filepath.Join(root, path)} }
-	return &source{root: root, stat: at("proc/stat"), loadavg: at("proc/loadavg"), pressure: at("proc/pressure/cpu")}
+	at := func(path string) procfs.File { return procfs.File{Path: filepath.Join(root, path)} }
+	return &source{
+		root: root, stat: at("proc/stat"), loadavg: at("proc/loadavg"),
+		pressure: procfs.PressureFile{File: at("proc/pressure/cpu")},
+	}
 }
 
 func (s *source) read(r *Reading) error {
-	b, err := s.stat.read()
+	b, err := s.stat.Read(&s.buf)
 	if err != nil {
 		return err
 	}
@@ -58,7 +61,7 @@ func (s *source) read(r *Reading) error {
 }
 
 func (s *source) readLoad(r *Reading) {
-	b, err := s.loadavg.read()
+	b, err := s.loadavg.Read(&s.buf)
 	if err == nil {
 		r.Load.V, err = parseLoad(b)
 	}
@@ -67,21 +70,10 @@ func (s *source) readLoad(r *Reading) {
 	}
 }
 
-// readPressure leaves pressure out where the kernel was built (ENOENT) or
-// booted (EOPNOTSUPP) without it, which is no error.
 func (s *source) readPressure(r *Reading) {
-	if s.noPressure {
-		return
-	}
-	b, err := s.pressure.read()
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
-		s.noPressure = true
-		return
-	}
-	if err == nil {
-		r.Pressure.V, err = parsePressure(b)
-	}
-	if r.Pressure.Known = err == nil; err != nil {
+	p, ok, err := s.pressure.Read(&s.buf)
+	r.Pressure = event.Maybe[Pressure]{V: Pressure{Stall: p.Some}, Known: ok}
+	if err != nil {
 		r.fail("pressure", err)
 	}
 }

@@ -125,19 +125,3 @@ func TestKernelWithoutPressureIsNoError(t *testing.T) {
 		t.Errorf("pressure %v, errors %q", r.Pressure, r.errors)
 	}
 }
-
-func TestFileIsOpenedAnewAfterAnError(t *testing.T) {
-	root := t.TempDir()
-	f := file{path: filepath.Join(root, "proc")}
-	write(t, root, "proc/stat", "")
-	if _, err := f.read(); err == nil {
-		t.Error("read a folder")
-	}
-	f.path = filepath.Join(root, "proc/stat")
-	for _, want := range []string{strings.Repeat("long ", 1000), "short", ""} {
-		write(t, root, "proc/stat", want)
-		if b, err := f.read(); err != nil || string(b) != want {
-			t.Errorf("read %d bytes, %v; want %d", len(b), err, len(want))
-		}
-	}
-}

@@ -153,18 +153,6 @@ func TestSharesOfTime(t *testing.T) {
 	}
 }
 
-func TestCounterThatWentBackHasNoRate(t *testing.T) {
-	c := Counter{Total: event.Known(uint64(5))}
-	c.since(Counter{Total: event.Known(uint64(10))}, 2*time.Second)
-	if c.Rate.Known {
-		t.Errorf("rate is %v", c.Rate.V)
-	}
-	c.since(Counter{Total: event.Known(uint64(1))}, 2*time.Second)
-	if c.Rate != event.Known(2.0) {
-		t.Errorf("rate is %v, want 2", c.Rate)
-	}
-}
-
 func TestManyCoresFillSeveralEvents(t *testing.T) {
 	c := newCollector(func(r *Reading) error {
 		r.All.Time = times(1, 1, 1, 1, 1, 1, 1, 1)
@@ -236,8 +224,6 @@ func TestParsingRefuses(t *testing.T) {
 		"no processors":                  parseProcessors(nil, event.Maybe[int64]{}, new(Reading)),
 		"two load averages":              second(parseLoad([]byte("0.1 0.2"))),
 		"a load average that is none":    second(parseLoad([]byte("0.1 NaN 0.3 1/2 3"))),
-		"pressure of all tasks only":     second(parsePressure([]byte("full avg10=0.00"))),
-		"pressure cut":                   second(parsePressure([]byte("some avg10=0.00 avg60=0.00"))),
 		"performance cut":                second(parsePerformance(make([]byte, 100))),
 		"a record without end":           second(countRecords([]byte{0, 0, 0, 0, 0, 0, 0, 0})),
 		"a record longer than the table": second(countRecords([]byte{0, 0, 0, 0, 9, 0, 0, 0})),
@@ -259,11 +245,11 @@ func TestParsingDoesNotAllocate(t *testing.T) {
 	for _, f := range a.Files {
 		file[f.Name] = f.Data
 	}
-	stat, load, pressure := file["proc/stat"], file["proc/loadavg"], file["proc/pressure/cpu"]
+	stat, load := file["proc/stat"], file["proc/loadavg"]
 	r := &Reading{Cores: make(Cores, 0, 4)}
 	if n := testing.AllocsPerRun(100, func() {
 		r.Cores = r.Cores[:0]
-		if parseStat(stat, r) != nil || second(parseLoad(load)) != nil || second(parsePressure(pressure)) != nil {
+		if parseStat(stat, r) != nil || second(parseLoad(load)) != nil {
 			t.Fatal("does not parse")
 		}
 	}); n != 0 {
@@ -287,9 +273,6 @@ func FuzzProc(f *testing.F) {
 		}
 		if load, err := parseLoad(b); err == nil && !(load[0] >= 0 && load[1] >= 0 && load[2] >= 0) {
 			t.Errorf("load %v", load)
-		}
-		if p, err := parsePressure(b); err == nil && !(p.Avg10 >= 0 && p.Stalled >= 0) {
-			t.Errorf("pressure %v", p)
 		}
 		var cores []cpuinfo
 		for line := range bytes.Lines(b) {

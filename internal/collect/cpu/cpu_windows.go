@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
 	"golang.org/x/sys/windows"
 )
@@ -44,7 +45,7 @@ func (s *source) read(r *Reading) error {
 	}
 	if err := s.readCores(groups, r); err != nil {
 		r.fail("cores", err)
-		r.Cores, r.Interrupts = r.Cores[:0], Counter{}
+		r.Cores, r.Interrupts = r.Cores[:0], collect.Counter{}
 		if r.All.Time, err = s.systemTimes(); err != nil {
 			return err
 		}

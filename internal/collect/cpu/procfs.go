@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // The kernel tells user space times in hundredths of a second, whatever it
@@ -18,8 +19,8 @@ const ticksPerSecond = 100
 func parseStat(b []byte, r *Reading) error {
 	for len(b) > 0 {
 		var line, key []byte
-		line, b = cut(b, '\n')
-		key, line = cut(line, ' ')
+		line, b = procfs.Line(b)
+		key, line = procfs.Field(line)
 		switch {
 		case string(key) == "cpu":
 			parseTimes(line, &r.All.Time)
@@ -50,9 +51,9 @@ func parseStat(b []byte, r *Reading) error {
 func parseTimes(line []byte, t *Times) {
 	for m := range modes {
 		var field []byte
-		field, line = cut(line, ' ')
-		ticks, err := strconv.ParseUint(string(field), 10, 64)
-		if err != nil {
+		field, line = procfs.Field(line)
+		ticks, ok := procfs.Uint(field)
+		if !ok {
 			return
 		}
 		t[m] = event.Known(float64(ticks) / ticksPerSecond)
@@ -60,42 +61,21 @@ func parseTimes(line []byte, t *Times) {
 }
 
 func parseCount(line []byte) event.Maybe[uint64] {
-	field, _ := cut(line, ' ')
-	n, err := strconv.ParseUint(string(field), 10, 64)
-	return event.Maybe[uint64]{V: n, Known: err == nil}
+	field, _ := procfs.Field(line)
+	n, ok := procfs.Uint(field)
+	return event.Maybe[uint64]{V: n, Known: ok}
 }
 
 // parseLoad reads /proc/loadavg (proc_loadavg(5)).
 func parseLoad(b []byte) (load [3]float64, err error) {
 	for i := range load {
 		var field []byte
-		field, b = cut(b, ' ')
+		field, b = procfs.Field(b)
 		if load[i], err = strconv.ParseFloat(string(field), 64); err != nil || !(load[i] >= 0) {
 			return load, errors.New("parse loadavg: three numbers expected")
 		}
 	}
 	return load, nil
-}
-
-// parsePressure reads the line "some" of /proc/pressure/cpu; the line "full" has
-// no meaning for the machine as a whole (Documentation/accounting/psi.rst).
-func parsePressure(b []byte) (Pressure, error) {
-	line, _ := cut(b, '\n')
-	some, line := cut(line, ' ')
-	if string(some) != "some" {
-		return Pressure{}, errors.New("parse pressure: no line of some")
-	}
-	var v [4]float64 // percent of time, and at last microseconds
-	for i, name := range [...]string{"avg10", "avg60", "avg300", "total"} {
-		var field []byte
-		field, line = cut(line, ' ')
-		key, value := cut(field, '=')
-		var err error
-		if v[i], err = strconv.ParseFloat(string(value), 64); err != nil || string(key) != name || !(v[i] >= 0) {
-			return Pressure{}, errors.New("parse pressure: no " + name)
-		}
-	}
-	return Pressure{Avg10: v[0] / 1e2, Avg60: v[1] / 1e2, Avg300: v[2] / 1e2, Stalled: v[3] / 1e6}, nil
 }
 
 // A cpuinfo is what /proc/cpuinfo tells of one core.
@@ -108,7 +88,7 @@ type cpuinfo struct {
 // parseCPUInfo reads one line of /proc/cpuinfo into the core that it belongs
 // to. The names differ between architectures; these are of x86.
 func parseCPUInfo(line []byte, cores []cpuinfo) []cpuinfo {
-	key, value := cut(line, ':')
+	key, value, _ := bytes.Cut(line, []byte(":"))
 	key, value = bytes.TrimSpace(key), bytes.TrimSpace(value)
 	if string(key) == "processor" {
 		if n, err := strconv.ParseInt(string(value), 10, 32); err == nil && n >= 0 {
@@ -160,16 +140,4 @@ func first(list []byte) (int64, bool) {
 	}
 	n, err := strconv.ParseInt(string(list), 10, 32)
 	return n, err == nil && n >= 0
-}
-
-// cut returns what stands before the first sep, leading spaces left out, and
-// what stands behind it.
-func cut(b []byte, sep byte) (before, after []byte) {
-	for len(b) > 0 && b[0] == ' ' {
-		b = b[1:]
-	}
-	if i := bytes.IndexByte(b, sep); i >= 0 {
-		return b[:i], b[i+1:]
-	}
-	return b, nil
 }

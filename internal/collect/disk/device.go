@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
 )
 
@@ -41,10 +42,10 @@ func (d *Device) rate(before *Device, seconds float64) {
 	d.writeRate = d.write.since(&before.write, seconds)
 	d.discardRate = d.discard.since(&before.discard, seconds)
 	d.flushRate = d.flush.since(&before.flush, seconds)
-	d.queue = over(d.weighted, before.weighted, seconds)
-	d.utilization = capped(over(d.busy, before.busy, seconds))
-	if passed := over(d.clock, before.clock, 1); passed.Known {
-		if idle := capped(over(d.idle, before.idle, passed.V)); idle.Known {
+	d.queue = collect.Rate(d.weighted, before.weighted, seconds)
+	d.utilization = collect.Share(d.busy, before.busy, seconds)
+	if passed := collect.Rate(d.clock, before.clock, 1); passed.Known {
+		if idle := collect.Share(d.idle, before.idle, passed.V); idle.Known {
 			d.utilization = event.Known(1 - idle.V)
 		}
 	}
@@ -52,38 +53,14 @@ func (d *Device) rate(before *Device, seconds float64) {
 
 func (w *work) since(before *work, seconds float64) rate {
 	r := rate{
-		operations: per(w.operations, before.operations, seconds),
-		bytes:      per(w.bytes, before.bytes, seconds),
-		merged:     per(w.merged, before.merged, seconds),
+		operations: collect.Rate(w.operations, before.operations, seconds),
+		bytes:      collect.Rate(w.bytes, before.bytes, seconds),
+		merged:     collect.Rate(w.merged, before.merged, seconds),
 	}
-	if n := per(w.operations, before.operations, 1); n.Known {
-		r.latency = over(w.seconds, before.seconds, n.V)
+	if n := collect.Rate(w.operations, before.operations, 1); n.Known {
+		r.latency = collect.Rate(w.seconds, before.seconds, n.V)
 	}
 	return r
-}
-
-// per is the growth of a counter by a divisor. A counter that went backwards
-// was reset and has no growth.
-func per(now, before event.Maybe[uint64], divisor float64) event.Maybe[float64] {
-	if !now.Known || !before.Known || now.V < before.V || divisor <= 0 {
-		return event.Maybe[float64]{}
-	}
-	return event.Known(float64(now.V-before.V) / divisor)
-}
-
-// over is per for counters of time.
-func over(now, before event.Maybe[float64], divisor float64) event.Maybe[float64] {
-	if !now.Known || !before.Known || now.V < before.V || divisor <= 0 {
-		return event.Maybe[float64]{}
-	}
-	return event.Known((now.V - before.V) / divisor)
-}
-
-// capped keeps a share within 1: the counters and the clock are not read at the
-// very same instant.
-func capped(v event.Maybe[float64]) event.Maybe[float64] {
-	v.V = min(v.V, 1)
-	return v
 }
 
 func (d *Device) encode(e *event.Encoder) {

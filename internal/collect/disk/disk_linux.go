@@ -1,13 +1,13 @@
 package disk
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +20,7 @@ type system struct {
 	root    string
 	changed func(fd int) bool // the mount table behind fd; nil is polled
 
-	table, diskstats file
+	table, diskstats procfs.File
 	buf              []byte // what is being read; names in the sample lie in it
 	polled           [1]unix.PollFd
 	scanned          time.Time
@@ -33,8 +33,8 @@ func newSystem() *system { return machine("") }
 func machine(root string) *system {
 	return &system{
 		root:      root,
-		table:     file{path: root + "/proc/self/mountinfo"},
-		diskstats: file{path: root + "/proc/diskstats"},
+		table:     procfs.File{Path: root + "/proc/self/mountinfo"},
+		diskstats: procfs.File{Path: root + "/proc/diskstats"},
 	}
 }
 
@@ -53,10 +53,10 @@ func (s *system) read(now time.Time, out *sample) error {
 // mounts reads the mount table if it changed: the kernel marks its descriptor
 // readable with POLLPRI and POLLERR then (proc_pid_mountinfo(5)).
 func (s *system) mounts(now time.Time) {
-	if s.table.open && now.Sub(s.scanned) < rescan && !s.tableChanged() {
+	if now.Sub(s.scanned) < rescan && !s.tableChanged() {
 		return
 	}
-	b, err := s.table.read(&s.buf)
+	b, err := s.table.Read(&s.buf)
 	if err != nil {
 		s.volumes, s.tableErr = nil, "mounts: "+err.Error()
 		return
@@ -69,24 +69,28 @@ func (s *system) mounts(now time.Time) {
 }
 
 func (s *system) tableChanged() bool {
-	if s.changed != nil {
-		return s.changed(s.table.fd)
+	fd, open := s.table.Descriptor()
+	switch {
+	case !open:
+		return true
+	case s.changed != nil:
+		return s.changed(fd)
 	}
-	s.polled[0] = unix.PollFd{Fd: int32(s.table.fd), Events: unix.POLLPRI}
+	s.polled[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLPRI}
 	_, err := unix.Poll(s.polled[:], 0)
 	return err != nil || s.polled[0].Revents != 0
 }
 
 // devices reads the counters of all devices but those never used.
 func (s *system) devices(out *sample) error {
-	b, err := s.diskstats.read(&s.buf)
+	b, err := s.diskstats.Read(&s.buf)
 	if err != nil {
 		return err
 	}
 	bad := 0
 	for len(b) > 0 {
-		line, rest, _ := bytes.Cut(b, []byte("\n"))
-		b = rest
+		var line []byte
+		line, b = procfs.Line(b)
 		if d, ok := parseDevice(line); !ok {
 			bad++
 		} else if !unused(&d) {
@@ -118,7 +122,7 @@ func exists(path string) bool { return unix.Access(path, unix.F_OK) == nil }
 func measure(v *volume) (usage, error) {
 	var st unix.Statfs_t
 	err := unix.Statfs(v.path, &st)
-	for err == unix.EINTR {
+	for errors.Is(err, unix.EINTR) {
 		err = unix.Statfs(v.path, &st)
 	}
 	if err != nil {
@@ -133,47 +137,4 @@ func measure(v *volume) (usage, error) {
 		u.inodes, u.inodesFree = event.Known(st.Files), event.Known(st.Ffree)
 	}
 	return u, nil
-}
-
-// A file of /proc is kept open and read again from its start.
-type file struct {
-	path string
-	fd   int
-	open bool
-}
-
-// read returns all of the file, in *buf, which grows as needed.
-func (f *file) read(buf *[]byte) ([]byte, error) {
-	if !f.open {
-		fd, err := unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", f.path, err)
-		}
-		f.fd, f.open = fd, true
-	}
-	n := 0
-	for {
-		if len(*buf)-n < 4096 {
-			*buf = append(*buf, make([]byte, max(8192, len(*buf)))...)
-		}
-		m, err := unix.Pread(f.fd, (*buf)[n:], int64(n))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			f.close()
-			return nil, fmt.Errorf("read %s: %w", f.path, err)
-		case m == 0:
-			return (*buf)[:n], nil
-		default:
-			n += m
-		}
-	}
-}
-
-// close lets the next read open the file anew.
-func (f *file) close() {
-	if f.open {
-		unix.Close(f.fd) // it was read, so nothing can be lost
-		f.open = false
-	}
 }

@@ -118,7 +118,7 @@ func TestWindowsGolden(t *testing.T) {
 func performance(i int64) []byte {
 	var b bytes.Buffer
 	for _, v := range []any{
-		int64(9<<30 + i<<20), int64(5<<30 + i<<22), 7_000_000 + i*64*20_000, 9_000_000 + i*32*50_000,
+		9<<30 + i<<20, 5<<30 + i<<22, 7_000_000 + i*64*20_000, 9_000_000 + i*32*50_000,
 		1_000_000_000 + i*10_000_000, uint32(120_000 + i*64), uint32(80_000 + i*32), uint32(1), uint32(12),
 		133_000_000_000_000_000 + i*20_000_000, uint32(0), utf16z("PhysDisk"), uint32(0),
 	} {

@@ -59,7 +59,7 @@ func listVolumes() (list []volume, covered uint32, lost error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("FindFirstVolume: %w", err)
 	}
-	defer windows.FindVolumeClose(search)
+	defer func() { _ = windows.FindVolumeClose(search) }() // it was only read
 	for {
 		places, err := placesOf(&guid[0])
 		if err != nil {
@@ -159,7 +159,7 @@ func query(name string, buf []byte) error {
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
-	defer windows.CloseHandle(h)
+	defer func() { _ = windows.CloseHandle(h) }() // nothing was written to it
 	var n uint32
 	if err := windows.DeviceIoControl(h, ioctlDiskPerformance, nil, 0, &buf[0], uint32(len(buf)), &n, nil); err != nil {
 		return fmt.Errorf("IOCTL_DISK_PERFORMANCE: %w", err)
@@ -193,7 +193,7 @@ func listDisks(list []string) []string {
 			continue
 		}
 		if err == nil {
-			windows.CloseHandle(h)
+			_ = windows.CloseHandle(h) // it was only tried
 		}
 		list = append(list, name) // one that cannot be opened is named in the errors
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // sector is the unit of /proc/diskstats whatever the device's own sectors are
@@ -15,17 +16,17 @@ const sector = 512
 // major, minor, name, then 11 numbers, 15 since Linux 4.18 (discards), 17 since
 // 5.5 (flushes). ok is false for a line that has fewer.
 func parseDevice(line []byte) (s stat, ok bool) {
-	_, line = field(line)
-	_, line = field(line)
-	name, line := field(line)
+	_, line = procfs.Field(line)
+	_, line = procfs.Field(line)
+	name, line := procfs.Field(line)
 	var n [17]uint64
 	got := 0
 	for got < len(n) {
 		var f []byte
-		if f, line = field(line); len(f) == 0 {
+		if f, line = procfs.Field(line); len(f) == 0 {
 			break
 		}
-		v, valid := number(f)
+		v, valid := procfs.Uint(f)
 		if !valid {
 			return s, false
 		}
@@ -68,29 +69,4 @@ func unused(s *stat) bool {
 		}
 	}
 	return false
-}
-
-// field returns the next word of a line, empty at its end, and what follows it.
-func field(b []byte) (word, rest []byte) {
-	start := 0
-	for start < len(b) && (b[start] == ' ' || b[start] == '\t') {
-		start++
-	}
-	end := start
-	for end < len(b) && b[end] != ' ' && b[end] != '\t' {
-		end++
-	}
-	return b[start:end], b[end:]
-}
-
-// number reads a decimal number that fits.
-func number(b []byte) (n uint64, ok bool) {
-	for _, c := range b {
-		d := uint64(c - '0')
-		if c < '0' || c > '9' || n > (math.MaxUint64-d)/10 {
-			return 0, false
-		}
-		n = n*10 + d
-	}
-	return n, len(b) > 0
 }

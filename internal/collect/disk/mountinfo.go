@@ -3,6 +3,8 @@ package disk
 import (
 	"bytes"
 	"strings"
+
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // A mountLine is one line of /proc/self/mountinfo.
@@ -47,8 +49,8 @@ func parseMount(line string) (m mountLine, ok bool) {
 		return m, false
 	}
 	var idOK, parentOK bool
-	m.id, idOK = number([]byte(f[0]))
-	m.parent, parentOK = number([]byte(f[1]))
+	m.id, idOK = procfs.Uint([]byte(f[0]))
+	m.parent, parentOK = procfs.Uint([]byte(f[1]))
 	m.fileSystem, m.mountpoint, m.options = f[2], unescape(f[4]), f[5]
 	m.fsType, m.source = g[0], unescape(g[1])
 	m.readOnly = g[2] == "ro" || strings.HasPrefix(g[2], "ro,")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +20,8 @@ type source struct {
 	root         string
 	uname        func(*unix.Utsname) error
 	env          func(string) string
-	stat, uptime file
+	stat, uptime procfs.File
+	buf          []byte // what is being read; parsed before the next
 
 	uts     unix.Utsname
 	name    string // host name
@@ -33,7 +35,7 @@ func newSource() *source { return sourceAt("/", unix.Uname, os.Getenv) }
 
 func sourceAt(root string, uname func(*unix.Utsname) error, env func(string) string) *source {
 	s := &source{root: root, uname: uname, env: env}
-	s.stat.path, s.uptime.path = s.at("proc/stat"), s.at("proc/uptime")
+	s.stat.Path, s.uptime.Path = s.at("proc/stat"), s.at("proc/uptime")
 	s.zone.path, s.zone.timezone = s.at("etc/localtime"), s.at("etc/timezone")
 	return s
 }
@@ -65,15 +67,15 @@ func text(b []byte) []byte {
 }
 
 func (s *source) readClocks(r *Reading) {
-	b, err := s.uptime.read()
+	b, err := s.uptime.Read(&s.buf)
 	if err == nil {
 		r.Uptime.V, err = parseUptime(b)
 	}
 	if r.Uptime.Known = err == nil; err != nil {
 		r.fail("uptime_seconds", err)
 	}
-	if b, err = s.stat.read(); err == nil {
-		r.BootTime, err = parseBootTime(b)
+	if b, err = s.stat.Read(&s.buf); err == nil {
+		r.BootTime, err = procfs.BootTime(b)
 	}
 	if err != nil {
 		r.fail("boot_time", err)

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // parseOSRelease reads /etc/os-release: assignments as a shell understands
@@ -50,24 +51,10 @@ func unquote(s string) string {
 	return out.String()
 }
 
-// parseBootTime finds the line btime of /proc/stat. The kernel computes it from
-// its own clocks, so it does not change from one reading to the next.
-func parseBootTime(stat []byte) (time.Time, error) {
-	_, line, ok := bytes.Cut(stat, []byte("\nbtime "))
-	line, _, _ = bytes.Cut(line, []byte("\n"))
-	n, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 10, 64)
-	if !ok || err != nil || n < 0 || n > 1<<36 { // a year of four digits
-		return time.Time{}, errors.New("parse stat: no btime")
-	}
-	return time.Unix(n, 0), nil
-}
-
 // parseUptime reads the first number of /proc/uptime, in seconds.
 func parseUptime(b []byte) (float64, error) {
-	if i := bytes.IndexByte(b, ' '); i >= 0 {
-		b = b[:i]
-	}
-	up, err := strconv.ParseFloat(string(bytes.TrimSpace(b)), 64)
+	field, _ := procfs.Field(b)
+	up, err := strconv.ParseFloat(string(field), 64)
 	if err != nil || !(up >= 0) {
 		return 0, errors.New("parse uptime: no number")
 	}

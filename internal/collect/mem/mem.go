@@ -19,6 +19,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // Schema is the JSON Schema of the body of a memory event.
@@ -39,17 +40,11 @@ type Reading struct {
 	Committed, CommitLimit        Bytes
 	SwapTotal, SwapUsed, SwapFree Bytes
 	Utilization, SwapUtilization  event.Maybe[float64]
-	SwapIn, SwapOut               Counter // bytes
-	PageFaults, MajorPageFaults   Counter
+	SwapIn, SwapOut               collect.Counter // bytes
+	PageFaults, MajorPageFaults   collect.Counter
 	Pressure, DiskPressure        Pressure
 
 	errors []string // what could not be read, as "field: reason"
-}
-
-// A Counter counts since boot.
-type Counter struct {
-	Total event.Maybe[uint64]
-	Rate  event.Maybe[float64] // a second, since the last reading
 }
 
 // Pressure is how long tasks waited for something (Linux,
@@ -61,9 +56,8 @@ type Pressure struct {
 
 // A Stall is one line of pressure.
 type Stall struct {
-	Avg10, Avg60, Avg300 float64              // share of the last so many seconds
-	Total                float64              // seconds since boot
-	Share                event.Maybe[float64] // of the time since the last reading
+	procfs.Stall
+	Share event.Maybe[float64] // of the time since the last reading
 }
 
 // A Collector reads memory; it is a collect.Reader.
@@ -119,29 +113,21 @@ func used(total, left Bytes) (bytes Bytes, share event.Maybe[float64]) {
 
 // since computes what happened since the last reading.
 func (r *Reading) since(last *Reading, d time.Duration) {
-	r.SwapIn.since(last.SwapIn, d)
-	r.SwapOut.since(last.SwapOut, d)
-	r.PageFaults.since(last.PageFaults, d)
-	r.MajorPageFaults.since(last.MajorPageFaults, d)
+	r.SwapIn.Since(last.SwapIn, d)
+	r.SwapOut.Since(last.SwapOut, d)
+	r.PageFaults.Since(last.PageFaults, d)
+	r.MajorPageFaults.Since(last.MajorPageFaults, d)
 	r.Pressure.since(last.Pressure, d)
 	r.DiskPressure.since(last.DiskPressure, d)
 }
 
-func (c *Counter) since(last Counter, d time.Duration) {
-	if c.Total.Known && last.Total.Known && c.Total.V >= last.Total.V && d > 0 {
-		c.Rate = event.Known(float64(c.Total.V-last.Total.V) / d.Seconds())
-	}
-}
-
 func (p *Pressure) since(last Pressure, d time.Duration) {
-	share(&p.Some, last.Some, d)
-	share(&p.Full, last.Full, d)
+	p.Some.V.Share = collect.Share(stalled(p.Some), stalled(last.Some), d.Seconds())
+	p.Full.V.Share = collect.Share(stalled(p.Full), stalled(last.Full), d.Seconds())
 }
 
-func share(now *event.Maybe[Stall], last event.Maybe[Stall], d time.Duration) {
-	if now.Known && last.Known && now.V.Total >= last.V.Total && d > 0 {
-		now.V.Share = event.Known(min(1, (now.V.Total-last.V.Total)/d.Seconds()))
-	}
+func stalled(s event.Maybe[Stall]) event.Maybe[float64] {
+	return event.Maybe[float64]{V: s.V.Total, Known: s.Known}
 }
 
 // fail notes that field could not be read.
@@ -171,17 +157,12 @@ func (r *Reading) Encode(e *event.Encoder) {
 	e.MaybeUint("swap_used_bytes", r.SwapUsed)
 	e.MaybeUint("swap_free_bytes", r.SwapFree)
 	e.MaybeFloat("swap_utilization", r.SwapUtilization, 4)
-	r.SwapIn.encode(e, "swap_in_bytes", "swap_in_bytes_per_second")
-	r.SwapOut.encode(e, "swap_out_bytes", "swap_out_bytes_per_second")
-	r.PageFaults.encode(e, "page_faults", "page_faults_per_second")
-	r.MajorPageFaults.encode(e, "major_page_faults", "major_page_faults_per_second")
+	r.SwapIn.Encode(e, "swap_in_bytes", "swap_in_bytes_per_second")
+	r.SwapOut.Encode(e, "swap_out_bytes", "swap_out_bytes_per_second")
+	r.PageFaults.Encode(e, "page_faults", "page_faults_per_second")
+	r.MajorPageFaults.Encode(e, "major_page_faults", "major_page_faults_per_second")
 	r.Pressure.encode(e, "pressure")
 	r.DiskPressure.encode(e, "disk_pressure")
-}
-
-func (c Counter) encode(e *event.Encoder, name, rate string) {
-	e.MaybeUint(name, c.Total)
-	e.MaybeFloat(rate, c.Rate, 2)
 }
 
 func (p *Pressure) encode(e *event.Encoder, name string) {

@@ -1,37 +1,41 @@
 package mem
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // A source is the part of /proc that tells of memory.
 type source struct {
-	meminfo, vmstat, memory, io file
-	pageSize                    uint64
-	noPressure                  bool // the kernel has none, for as long as it runs
+	meminfo, vmstat procfs.File
+	memory, io      procfs.PressureFile
+	pageSize        uint64
+	buf             []byte // what is being read; parsed before the next
 }
 
 func newSource() *source { return sourceAt("/proc", uint64(os.Getpagesize())) }
 
 func sourceAt(root string, pageSize uint64) *source {
-	at := func(path string) file { return file{path: filepath.Join(root, path)} }
-	return &source{meminfo: at("meminfo"), vmstat: at("vmstat"), memory: at("pressure/memory"), io: at("pressure/io"), pageSize: pageSize}
+	at := func(path string) procfs.File { return procfs.File{Path: filepath.Join(root, path)} }
+	return &source{
+		meminfo: at("meminfo"), vmstat: at("vmstat"), pageSize: pageSize,
+		memory: procfs.PressureFile{File: at("pressure/memory")},
+		io:     procfs.PressureFile{File: at("pressure/io")},
+	}
 }
 
 func (s *source) read(r *Reading) error {
-	b, err := s.meminfo.read()
+	b, err := s.meminfo.Read(&s.buf)
 	if err != nil {
 		return err
 	}
 	if err := parseMeminfo(b, r); err != nil {
 		return err
 	}
-	if b, err = s.vmstat.read(); err == nil {
+	if b, err = s.vmstat.Read(&s.buf); err == nil {
 		err = parseVmstat(b, s.pageSize, r)
 	}
 	if err != nil {
@@ -42,20 +46,10 @@ func (s *source) read(r *Reading) error {
 	return nil
 }
 
-// readPressure leaves pressure out where the kernel was built (ENOENT) or
-// booted (EOPNOTSUPP) without it, which is no error.
-func (s *source) readPressure(r *Reading, field string, from *file, to *Pressure) {
-	if s.noPressure {
-		return
-	}
-	b, err := from.read()
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) {
-		s.noPressure = true
-		return
-	}
-	if err == nil {
-		*to, err = parsePressure(b)
-	}
+func (s *source) readPressure(r *Reading, field string, from *procfs.PressureFile, to *Pressure) {
+	p, ok, err := from.Read(&s.buf)
+	to.Some = event.Maybe[Stall]{V: Stall{Stall: p.Some}, Known: ok}
+	to.Full = event.Maybe[Stall]{V: Stall{Stall: p.Full}, Known: p.HasFull}
 	if err != nil {
 		r.fail(field, err)
 	}

@@ -106,15 +106,13 @@ func TestMachineWithoutPageFiles(t *testing.T) {
 
 func TestParsingRefuses(t *testing.T) {
 	for name, err := range map[string]error{
-		"meminfo without a total":       parseMeminfo([]byte("MemFree: 5 kB\n"), new(Reading)),
-		"a total out of range":          parseMeminfo([]byte("MemTotal: 18446744073709551615 kB\n"), new(Reading)),
-		"vmstat without faults":         parseVmstat([]byte("pswpin 5\n"), 4096, new(Reading)),
-		"pressure of all tasks only":    second(parsePressure([]byte("full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"))),
-		"pressure cut in its last line": second(parsePressure([]byte("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10="))),
-		"performance cut":               second(parsePageFaults(make([]byte, 100))),
-		"page files cut":                refused(pagefiles([2]uint32{5, 0})[:31]),
-		"page files with a wrong link":  refused(pagefiles([2]uint32{5, 0}, [2]uint32{5, 0})[:40]),
-		"page files fuller than full":   refused(pagefiles([2]uint32{5, 6})),
+		"meminfo without a total":      parseMeminfo([]byte("MemFree: 5 kB\n"), new(Reading)),
+		"a total out of range":         parseMeminfo([]byte("MemTotal: 18446744073709551615 kB\n"), new(Reading)),
+		"vmstat without faults":        parseVmstat([]byte("pswpin 5\n"), 4096, new(Reading)),
+		"performance cut":              second(parsePageFaults(make([]byte, 100))),
+		"page files cut":               refused(pagefiles([2]uint32{5, 0})[:31]),
+		"page files with a wrong link": refused(pagefiles([2]uint32{5, 0}, [2]uint32{5, 0})[:40]),
+		"page files fuller than full":  refused(pagefiles([2]uint32{5, 6})),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", name)
@@ -138,10 +136,10 @@ func TestParsingDoesNotAllocate(t *testing.T) {
 	for _, f := range a.Files {
 		file[f.Name] = f.Data
 	}
-	meminfo, vmstat, pressure := file["meminfo"], file["vmstat"], file["pressure/io"]
+	meminfo, vmstat := file["meminfo"], file["vmstat"]
 	r := new(Reading)
 	if n := testing.AllocsPerRun(100, func() {
-		if parseMeminfo(meminfo, r) != nil || parseVmstat(vmstat, 4096, r) != nil || second(parsePressure(pressure)) != nil {
+		if parseMeminfo(meminfo, r) != nil || parseVmstat(vmstat, 4096, r) != nil {
 			t.Fatal("does not parse")
 		}
 	}); n != 0 {
@@ -164,10 +162,6 @@ func FuzzProc(f *testing.F) {
 		}
 		if err := parseVmstat(b, 4096, r); err == nil && !r.PageFaults.Total.Known {
 			t.Error("accepted without faults")
-		}
-		var perr error
-		if r.Pressure, perr = parsePressure(b); perr == nil && !(r.Pressure.Some.V.Avg10 >= 0 && r.Pressure.Some.V.Total >= 0) {
-			t.Errorf("pressure %v", r.Pressure)
 		}
 		r.derive()
 		if r.Used.Known && r.Used.V > r.Total.V || r.Utilization.V > 1 {

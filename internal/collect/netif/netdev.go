@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // parseInterface reads a line of /proc/net/dev (net/core/net-procfs.c): the
@@ -24,8 +25,8 @@ func parseInterface(b []byte) (name []byte, l link, ok bool) {
 	rest := b[colon+1:]
 	for i := range n {
 		var word []byte
-		word, rest = field(rest)
-		v, valid := number(word)
+		word, rest = procfs.Field(rest)
+		v, valid := procfs.Uint(word)
 		if !valid {
 			return nil, l, false
 		}
@@ -50,7 +51,7 @@ func stateOf(b []byte) string {
 // speedOf takes the megabits per second of sysfs, where -1 (in old kernels as
 // an unsigned number of 32 bits) and 0 say that they are not known.
 func speedOf(b []byte) event.Maybe[uint64] {
-	n, ok := number(b)
+	n, ok := procfs.Uint(b)
 	if !ok || n == 0 || n >= 1<<32-1 {
 		return event.Maybe[uint64]{}
 	}
@@ -59,7 +60,7 @@ func speedOf(b []byte) event.Maybe[uint64] {
 
 // kindOf translates ARPHRD_ numbers (include/uapi/linux/if_arp.h).
 func kindOf(b []byte) string {
-	n, ok := number(b)
+	n, ok := procfs.Uint(b)
 	if !ok {
 		return ""
 	}

@@ -187,9 +187,7 @@ func (c *Collector) rate(seconds float64) {
 func (i *Interface) rate(before *link, seconds float64) {
 	i.receiveRate = i.receive.since(&before.receive, seconds)
 	i.transmitRate = i.transmit.since(&before.transmit, seconds)
-	if i.multicast.Known && before.multicast.Known {
-		i.multicastRate = per(i.multicast.V, before.multicast.V, seconds)
-	}
+	i.multicastRate = collect.Rate(i.multicast, before.multicast, seconds)
 }
 
 func (t *traffic) since(before *traffic, seconds float64) rate {
@@ -201,13 +199,8 @@ func (t *traffic) since(before *traffic, seconds float64) rate {
 	}
 }
 
-// per is the growth of a counter per second. A counter that went backwards was
-// reset and has no growth.
 func per(now, before uint64, seconds float64) event.Maybe[float64] {
-	if now < before || seconds <= 0 {
-		return event.Maybe[float64]{}
-	}
-	return event.Known(float64(now-before) / seconds)
+	return collect.Rate(event.Known(now), event.Known(before), seconds)
 }
 
 func (c *Collector) split(now time.Time) []event.Event {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ const maxHeld = 64
 // A system reads this machine, or the one that a test laid out under root.
 type system struct {
 	root      string
-	dev       file
+	dev       procfs.File
 	scan      *scanner
 	protocols []protocolFile
 	ports     map[string]*port
@@ -33,7 +34,7 @@ type system struct {
 }
 
 type protocolFile struct {
-	file
+	procfs.File
 	name     string
 	optional bool // absent where IPv6 is off
 	parse    func(*values, []byte) (bad int)
@@ -43,7 +44,7 @@ type protocolFile struct {
 type port struct {
 	facts     link // without its traffic
 	asked     time.Time
-	operstate file
+	operstate procfs.File
 	reading   uint64
 }
 
@@ -51,7 +52,7 @@ func newSystem() *system { return machine("") }
 
 func machine(root string) *system {
 	scan := newScanner()
-	s := &system{root: root, dev: file{path: root + "/proc/self/net/dev"}, scan: scan, ports: make(map[string]*port)}
+	s := &system{root: root, dev: procfs.File{Path: root + "/proc/self/net/dev"}, scan: scan, ports: make(map[string]*port)}
 	for _, p := range []protocolFile{
 		{name: "snmp", parse: scan.table},
 		{name: "netstat", parse: scan.table},
@@ -59,7 +60,7 @@ func machine(root string) *system {
 		{name: "sockstat", parse: scan.pairs},
 		{name: "sockstat6", parse: scan.pairs, optional: true},
 	} {
-		p.path = root + "/proc/self/net/" + p.name
+		p.Path = root + "/proc/self/net/" + p.name
 		s.protocols = append(s.protocols, p)
 	}
 	return s
@@ -86,7 +87,7 @@ func (s *system) read(now time.Time, out *sample) error {
 }
 
 func (s *system) protocol(p *protocolFile, v *values) error {
-	b, err := p.read(&s.buf)
+	b, err := p.Read(&s.buf)
 	if err != nil {
 		return err
 	}
@@ -106,18 +107,18 @@ func pages(v *values) {
 // interfaces reads the counters of all interfaces at once and adds what sysfs
 // says of each.
 func (s *system) interfaces(now time.Time, out *sample) error {
-	b, err := s.dev.read(&s.buf)
+	b, err := s.dev.Read(&s.buf)
 	if err != nil {
 		return err
 	}
 	s.reading++
-	_, b = line(b) // two lines of headings
-	_, b = line(b)
+	_, b = procfs.Line(b) // two lines of headings
+	_, b = procfs.Line(b)
 	bad := 0
 	for len(b) > 0 {
-		var text []byte
-		text, b = line(b)
-		name, l, ok := parseInterface(text)
+		var line []byte
+		line, b = procfs.Line(b)
+		name, l, ok := parseInterface(line)
 		if !ok {
 			bad++
 			continue
@@ -137,7 +138,7 @@ func (s *system) port(name []byte) *port {
 	p, ok := s.ports[string(name)]
 	if !ok {
 		p = &port{facts: link{name: string(name)}}
-		p.operstate.path = s.attribute(p.facts.name, "operstate")
+		p.operstate.Path = s.attribute(p.facts.name, "operstate")
 		s.ports[p.facts.name] = p
 	}
 	p.reading = s.reading
@@ -151,7 +152,7 @@ func (s *system) forget(present int) {
 	}
 	for name, p := range s.ports {
 		if p.reading != s.reading {
-			p.operstate.close()
+			p.operstate.Close()
 			delete(s.ports, name)
 		}
 	}
@@ -165,7 +166,7 @@ func (s *system) describe(now time.Time, links []link) {
 		p := s.ports[l.name]
 		state := stateOf(s.text(&p.operstate))
 		if i >= maxHeld {
-			p.operstate.close()
+			p.operstate.Close()
 		}
 		if p.asked.IsZero() || state != p.facts.state || now.Sub(p.asked) >= refresh {
 			p.asked, p.facts.state = now, state
@@ -175,15 +176,9 @@ func (s *system) describe(now time.Time, links []link) {
 	}
 }
 
-// text reads a small file of sysfs, empty where it cannot be read. One that was
-// kept open may belong to an interface that is gone while another took its name,
-// so it is tried twice.
-func (s *system) text(f *file) []byte {
-	held := f.open
-	b, err := f.read(&s.buf)
-	if err != nil && held {
-		b, err = f.read(&s.buf)
-	}
+// text reads a small file of sysfs, empty where it cannot be read.
+func (s *system) text(f *procfs.File) []byte {
+	b, err := f.Read(&s.buf)
 	if err != nil {
 		return nil
 	}
@@ -196,8 +191,8 @@ func (s *system) attribute(name, attribute string) string {
 
 func (s *system) ask(l *link) {
 	once := func(attribute string) []byte {
-		f := file{path: s.attribute(l.name, attribute)}
-		defer f.close()
+		f := procfs.File{Path: s.attribute(l.name, attribute)}
+		defer f.Close()
 		return s.text(&f)
 	}
 	has := func(attribute string) bool { return unix.Access(s.attribute(l.name, attribute), unix.F_OK) == nil }
@@ -206,51 +201,8 @@ func (s *system) ask(l *link) {
 		l.kind = "wifi"
 	}
 	l.speed = speedOf(once("speed")) // EINVAL where the link is down or has no speed
-	mtu, ok := number(once("mtu"))
+	mtu, ok := procfs.Uint(once("mtu"))
 	l.mtu = event.Maybe[uint64]{V: mtu, Known: ok}
 	// Only what is made of a device has a link to it.
 	l.virtual = event.Maybe[bool]{V: !has("device"), Known: l.kind != ""}
-}
-
-// A file of /proc or /sys is kept open and read again from its start.
-type file struct {
-	path string
-	fd   int
-	open bool
-}
-
-// read returns all of the file, in *buf, which grows as needed.
-func (f *file) read(buf *[]byte) ([]byte, error) {
-	if !f.open {
-		fd, err := unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", f.path, err)
-		}
-		f.fd, f.open = fd, true
-	}
-	n := 0
-	for {
-		if len(*buf)-n < 4096 {
-			*buf = append(*buf, make([]byte, max(8192, len(*buf)))...)
-		}
-		m, err := unix.Pread(f.fd, (*buf)[n:], int64(n))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			f.close()
-			return nil, fmt.Errorf("read %s: %w", f.path, err)
-		case m == 0:
-			return (*buf)[:n], nil
-		default:
-			n += m
-		}
-	}
-}
-
-// close lets the next read open the file anew.
-func (f *file) close() {
-	if f.open {
-		unix.Close(f.fd) // it was read, so nothing can be lost
-		f.open = false
-	}
 }

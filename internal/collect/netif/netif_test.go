@@ -154,28 +154,6 @@ func TestSumThatLacksASourceIsUnknown(t *testing.T) {
 	}
 }
 
-func TestRates(t *testing.T) {
-	cases := []struct {
-		name        string
-		before, now uint64
-		seconds     float64
-		want        event.Maybe[float64]
-	}{
-		{"growth", 100, 300, 2, event.Known(100.0)},
-		{"standstill", 100, 100, 2, event.Known(0.0)},
-		{"reset", 100, 99, 2, event.Maybe[float64]{}},
-		{"no time passed", 100, 300, 0, event.Maybe[float64]{}},
-		{"greatest", 0, 1<<64 - 1, 1, event.Known(float64(1<<64 - 1))},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if got := per(c.now, c.before, c.seconds); got != c.want {
-				t.Errorf("got %v, want %v", got, c.want)
-			}
-		})
-	}
-}
-
 func TestCounterOfAProtocolThatComesAndGoes(t *testing.T) {
 	steps := []struct {
 		name     string

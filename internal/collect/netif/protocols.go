@@ -2,9 +2,10 @@ package netif
 
 import (
 	"bytes"
-	"math"
 
+	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // A slot is the place of one number that the kernel keeps of a protocol.
@@ -165,8 +166,8 @@ type protocols struct {
 func (p *protocols) next(now *values, seconds float64) {
 	for i := range counters {
 		p.rates[i] = event.Maybe[float64]{}
-		if counters[i].rate != "" && now[i].Known && p.values[i].Known {
-			p.rates[i] = per(now[i].V, p.values[i].V, seconds)
+		if counters[i].rate != "" {
+			p.rates[i] = collect.Rate(now[i], p.values[i], seconds)
 		}
 	}
 	p.values = *now
@@ -219,7 +220,7 @@ func (s *scanner) number(v *values, group, key, value []byte) bool {
 	if !wanted {
 		return true
 	}
-	n, ok := number(value)
+	n, ok := procfs.Uint(value)
 	if ok {
 		v.add(at, n)
 		s.seen[at]++
@@ -248,18 +249,18 @@ func (s *scanner) finish(v *values, ipv6 bool) {
 func (s *scanner) table(v *values, b []byte) (bad int) {
 	for len(b) > 0 {
 		var keys, numbers []byte
-		keys, b = line(b)
-		numbers, b = line(b)
-		group, keys := field(keys)
-		same, numbers := field(numbers)
+		keys, b = procfs.Line(b)
+		numbers, b = procfs.Line(b)
+		group, keys := procfs.Field(keys)
+		same, numbers := procfs.Field(numbers)
 		if len(group) == 0 || !bytes.Equal(group, same) {
 			bad++
 			continue
 		}
 		for {
 			var key, value []byte
-			key, keys = field(keys)
-			value, numbers = field(numbers)
+			key, keys = procfs.Field(keys)
+			value, numbers = procfs.Field(numbers)
 			if len(key) == 0 {
 				break
 			}
@@ -275,9 +276,9 @@ func (s *scanner) table(v *values, b []byte) (bad int) {
 func (s *scanner) list(v *values, b []byte) (bad int) {
 	for len(b) > 0 {
 		var l []byte
-		l, b = line(b)
-		key, rest := field(l)
-		value, _ := field(rest)
+		l, b = procfs.Line(b)
+		key, rest := procfs.Field(l)
+		value, _ := procfs.Field(rest)
 		if !s.number(v, nil, key, value) {
 			bad++
 		}
@@ -290,12 +291,12 @@ func (s *scanner) list(v *values, b []byte) (bad int) {
 func (s *scanner) pairs(v *values, b []byte) (bad int) {
 	for len(b) > 0 {
 		var l []byte
-		l, b = line(b)
-		group, l := field(l)
+		l, b = procfs.Line(b)
+		group, l := procfs.Field(l)
 		for {
 			var key, value []byte
-			key, l = field(l)
-			value, l = field(l)
+			key, l = procfs.Field(l)
+			value, l = procfs.Field(l)
 			if len(key) == 0 {
 				break
 			}
@@ -305,34 +306,4 @@ func (s *scanner) pairs(v *values, b []byte) (bad int) {
 		}
 	}
 	return bad
-}
-
-func line(b []byte) (first, rest []byte) {
-	first, rest, _ = bytes.Cut(b, []byte("\n"))
-	return first, rest
-}
-
-// field returns the next word of a line, empty at its end, and what follows it.
-func field(b []byte) (word, rest []byte) {
-	start := 0
-	for start < len(b) && (b[start] == ' ' || b[start] == '\t') {
-		start++
-	}
-	end := start
-	for end < len(b) && b[end] != ' ' && b[end] != '\t' {
-		end++
-	}
-	return b[start:end], b[end:]
-}
-
-// number reads a decimal number that fits.
-func number(b []byte) (n uint64, ok bool) {
-	for _, c := range b {
-		d := uint64(c - '0')
-		if c < '0' || c > '9' || n > (math.MaxUint64-d)/10 {
-			return 0, false
-		}
-		n = n*10 + d
-	}
-	return n, len(b) > 0
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,19 +41,18 @@ type held struct {
 // making them allocates.
 type paths struct{ statm, io, fd, status, cmdline string }
 
-// procfs reads the processes of a Linux machine.
-type procfs struct {
+// linux reads the processes of a Linux machine.
+type linux struct {
 	root     string // "/", or where a test lays out another machine
-	cpuList  string // the file that lists the processors on line
 	cfg      Config
 	pageSize uint64
 	maxHeld  int
 	held     int  // descriptors of files of processes
 	counts   bool // the size of /proc/<pid>/fd is how many descriptors are open
 	boot     time.Time
-	proc     descriptor // of /proc
-	online   descriptor // of cpuList
-	listed   []*process // in the reading before
+	proc     descriptor  // of /proc
+	online   procfs.File // lists the processors on line
+	listed   []*process  // in the reading before
 	users    passwd
 
 	entries []byte
@@ -60,22 +60,22 @@ type procfs struct {
 	info    unix.Stat_t
 }
 
-func newSystem(cfg Config) system { return newProcfs(cfg, "/") }
+func newSystem(cfg Config) system { return newLinux(cfg, "/") }
 
-func newProcfs(cfg Config, root string) *procfs {
-	return &procfs{
+func newLinux(cfg Config, root string) *linux {
+	return &linux{
 		root:     root,
-		cpuList:  filepath.Join(root, "sys/devices/system/cpu/online"),
 		cfg:      cfg,
 		pageSize: uint64(os.Getpagesize()),
 		maxHeld:  maxHeld(),
+		online:   procfs.File{Path: filepath.Join(root, "sys/devices/system/cpu/online")},
 		users:    passwd{path: filepath.Join(root, "etc/passwd")},
 		entries:  make([]byte, 32<<10),
 		text:     make([]byte, 4<<10),
 	}
 }
 
-func (s *procfs) states() []state { return linuxStates }
+func (s *linux) states() []state { return linuxStates }
 
 func maxHeld() int {
 	const most = 1024
@@ -87,7 +87,7 @@ func maxHeld() int {
 }
 
 // scan reads the stat line of every process that /proc lists.
-func (s *procfs) scan(t *table) error {
+func (s *linux) scan(t *table) error {
 	err := s.rewind()
 	for err == nil {
 		var n int
@@ -107,7 +107,7 @@ func (s *procfs) scan(t *table) error {
 }
 
 // rewind makes the next Getdents begin at the first entry of /proc.
-func (s *procfs) rewind() error {
+func (s *linux) rewind() error {
 	if s.proc.isOpen() {
 		_, err := unix.Seek(s.proc.fd(), 0, io.SeekStart)
 		return err
@@ -124,7 +124,7 @@ func (s *procfs) rewind() error {
 // countsDescriptors reports whether the size of the directory fd is the number
 // of open descriptors, as it is since Linux 6.2 (filesystems/proc.rst). Unlike
 // listing them, that needs no right over the process.
-func (s *procfs) countsDescriptors() bool {
+func (s *linux) countsDescriptors() bool {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(s.proc.fd(), &fs); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
 		return false
@@ -135,7 +135,7 @@ func (s *procfs) countsDescriptors() bool {
 
 // look takes the stat line of one process. One that vanished since it was
 // listed is no error: it is not there.
-func (s *procfs) look(t *table, pid uint32) {
+func (s *linux) look(t *table, pid uint32) {
 	p := t.at(pid)
 	if p.held.path == "" {
 		p.held.path = strconv.FormatUint(uint64(pid), 10) + "/stat"
@@ -166,7 +166,7 @@ func (s *procfs) look(t *table, pid uint32) {
 
 // details reads what only listed processes are asked for, and closes what was
 // kept for it of those that are listed no more.
-func (s *procfs) details(listed []*process, t *table, errs []string) []string {
+func (s *linux) details(listed []*process, t *table, errs []string) []string {
 	for _, p := range s.listed {
 		if p.listed != t.reading {
 			s.unlist(p)
@@ -191,7 +191,7 @@ func (s *procfs) details(listed []*process, t *table, errs []string) []string {
 
 // readPrivate takes resident less shared of statm, which is RssAnon of status at
 // a third of the cost; smaps_rollup would be exact, and walks the page tables.
-func (s *procfs) readPrivate(p *process) error {
+func (s *linux) readPrivate(p *process) error {
 	p.private = event.Maybe[uint64]{}
 	text, err := s.read(&p.held.statm, p.held.paths.statm)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *procfs) readPrivate(p *process) error {
 	return err
 }
 
-func (s *procfs) readIO(p *process, reading uint64) error {
+func (s *linux) readIO(p *process, reading uint64) error {
 	text, err := s.read(&p.held.io, p.held.paths.io)
 	var read, written uint64
 	if err == nil {
@@ -219,7 +219,7 @@ func (s *procfs) readIO(p *process, reading uint64) error {
 	return nil
 }
 
-func (s *procfs) readDescriptors(p *process) error {
+func (s *linux) readDescriptors(p *process) error {
 	p.descriptors = event.Maybe[uint64]{}
 	flags := unix.O_RDONLY | unix.O_DIRECTORY
 	if s.counts {
@@ -244,7 +244,7 @@ func (s *procfs) readDescriptors(p *process) error {
 }
 
 // countEntries counts what a directory holds besides itself and its parent.
-func (s *procfs) countEntries(d descriptor) (count uint64, err error) {
+func (s *linux) countEntries(d descriptor) (count uint64, err error) {
 	if _, err := unix.Seek(d.fd(), 0, io.SeekStart); err != nil {
 		return 0, err
 	}
@@ -264,11 +264,11 @@ func (s *procfs) countEntries(d descriptor) (count uint64, err error) {
 
 // startTimes counts from btime of /proc/stat, which is in whole seconds. It is
 // read once, so that a process has the same start time in every event.
-func (s *procfs) startTimes(listed []*process, errs []string) []string {
+func (s *linux) startTimes(listed []*process, errs []string) []string {
 	if s.boot.IsZero() && len(listed) > 0 {
 		text, err := os.ReadFile(filepath.Join(s.root, "proc/stat"))
 		if err == nil {
-			s.boot, err = parseBoot(text)
+			s.boot, err = procfs.BootTime(text)
 		}
 		if err != nil {
 			return append(errs, "start_time: "+err.Error())
@@ -285,7 +285,7 @@ func (s *procfs) startTimes(listed []*process, errs []string) []string {
 // identify reads who runs a process and how it was called, as far as that is
 // wanted. Both stay, but a young process is likely to be between fork and exec,
 // or about to give up its rights, and is read again.
-func (s *procfs) identify(listed []*process, now time.Time, errs []string) []string {
+func (s *linux) identify(listed []*process, now time.Time, errs []string) []string {
 	const young = 10 * time.Second
 	users, commands := tally{field: "user"}, tally{field: "command_line"}
 	for _, p := range listed {
@@ -308,7 +308,7 @@ func (s *procfs) identify(listed []*process, now time.Time, errs []string) []str
 	return commands.report(users.report(errs))
 }
 
-func (s *procfs) readUser(p *process) error {
+func (s *linux) readUser(p *process) error {
 	p.user = ""
 	var d descriptor
 	text, err := s.read(&d, p.held.paths.status)
@@ -324,7 +324,7 @@ func (s *procfs) readUser(p *process) error {
 	return err
 }
 
-func (s *procfs) readCommand(p *process) error {
+func (s *linux) readCommand(p *process) error {
 	var d descriptor
 	text, err := s.read(&d, p.held.paths.cmdline)
 	s.release(&d)
@@ -363,25 +363,17 @@ func (u *passwd) refresh() error {
 }
 
 // cpus counts the processors on line.
-func (s *procfs) cpus() (int, error) {
-	if !s.online.isOpen() {
-		fd, err := unix.Open(s.cpuList, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, fmt.Errorf("open %s: %w", s.cpuList, err)
-		}
-		s.online = descriptor(fd + 1)
-	}
-	n, err := unix.Pread(s.online.fd(), s.text, 0)
+func (s *linux) cpus() (int, error) {
+	list, err := s.online.Read(&s.entries)
 	if err != nil {
-		s.drop(&s.online)
-		return 0, fmt.Errorf("read %s: %w", s.cpuList, err)
+		return 0, err
 	}
-	return parseCPUs(s.text[:n])
+	return parseCPUs(list)
 }
 
 // read returns the start of a file of a process, as much as s.text holds, which
 // is good until the next call. The file stays open in d.
-func (s *procfs) read(d *descriptor, path string) ([]byte, error) {
+func (s *linux) read(d *descriptor, path string) ([]byte, error) {
 	if err := s.hold(d, path, unix.O_RDONLY); err != nil {
 		return nil, err
 	}
@@ -391,7 +383,7 @@ func (s *procfs) read(d *descriptor, path string) ([]byte, error) {
 }
 
 // hold opens a file of a process, unless it is open.
-func (s *procfs) hold(d *descriptor, path string, flags int) error {
+func (s *linux) hold(d *descriptor, path string, flags int) error {
 	switch {
 	case d.isOpen():
 		return nil
@@ -412,13 +404,13 @@ func (s *procfs) hold(d *descriptor, path string, flags int) error {
 
 // spare closes a file of a process that gave an error, or for which there is no
 // room.
-func (s *procfs) spare(d *descriptor, err error) {
+func (s *linux) spare(d *descriptor, err error) {
 	if err != nil || s.held > s.maxHeld {
 		s.release(d)
 	}
 }
 
-func (s *procfs) release(d *descriptor) {
+func (s *linux) release(d *descriptor) {
 	if d.isOpen() {
 		s.held--
 	}
@@ -426,25 +418,25 @@ func (s *procfs) release(d *descriptor) {
 }
 
 // drop closes d. The file was only read, so close(2) has nothing to tell.
-func (s *procfs) drop(d *descriptor) {
+func (s *linux) drop(d *descriptor) {
 	if d.isOpen() {
 		_ = unix.Close(d.fd())
 	}
 	*d = 0
 }
 
-func (s *procfs) unlist(p *process) {
+func (s *linux) unlist(p *process) {
 	s.release(&p.held.statm)
 	s.release(&p.held.io)
 	s.release(&p.held.fd)
 }
 
-func (s *procfs) forget(p *process) {
+func (s *linux) forget(p *process) {
 	s.unlist(p)
 	s.release(&p.held.stat)
 }
 
-func (s *procfs) close() {
+func (s *linux) close() {
 	s.drop(&s.proc)
-	s.drop(&s.online)
+	s.online.Close()
 }

@@ -85,8 +85,8 @@ func (m *machine) run(ps ...fake) {
 	}
 }
 
-func (m *machine) collector(cfg Config) (*Collector, *procfs) {
-	s := newProcfs(cfg, m.root)
+func (m *machine) collector(cfg Config) (*Collector, *linux) {
+	s := newLinux(cfg, m.root)
 	s.pageSize = 4096
 	c := newCollector(cfg, s)
 	m.t.Cleanup(func() { holdings{s, c.table.byPID}.close() })
@@ -239,7 +239,7 @@ func TestDescriptorsAreBoundedAndGivenBack(t *testing.T) {
 			}
 		}
 		holdings{s, c.table.byPID}.close()
-		if s.held != 0 || s.proc.isOpen() || s.online.isOpen() {
+		if _, online := s.online.Descriptor(); s.held != 0 || s.proc.isOpen() || online {
 			t.Errorf("after close: %d held, %+v", s.held, s)
 		}
 	}
@@ -452,7 +452,7 @@ func BenchmarkReadCountsOnly(b *testing.B) { benchmarkRead(b, New(Config{})) }
 
 func BenchmarkReadWithoutHeldDescriptors(b *testing.B) {
 	c := New(Default())
-	c.sys.(*procfs).maxHeld = 0
+	c.sys.(*linux).maxHeld = 0
 	benchmarkRead(b, c)
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/rea-agent/rea/internal/procfs"
 )
 
 // tick is the unit of the times in /proc/<pid>/stat. The kernel counts them in
@@ -18,7 +20,6 @@ var (
 	errStatm  = errors.New("statm is not as in proc_pid_statm(5)")
 	errIO     = errors.New("io is not as in proc_pid_io(5)")
 	errStatus = errors.New("status has no Uid line")
-	errBoot   = errors.New("stat has no btime line")
 	errCPUs   = errors.New("not a list of processors")
 )
 
@@ -98,29 +99,16 @@ func (w *words) skip(n int) {
 }
 
 func (w *words) number() uint64 {
-	v, ok := number(w.next())
+	v, ok := procfs.Uint(w.next())
 	if !ok {
 		*w = nil
 	}
 	return v
 }
 
-// number reads decimal digits and nothing else.
-func number(b []byte) (uint64, bool) {
-	v := uint64(0)
-	for _, c := range b {
-		d := uint64(c - '0')
-		if c < '0' || c > '9' || v > (math.MaxUint64-d)/10 {
-			return 0, false
-		}
-		v = v*10 + d
-	}
-	return v, len(b) > 0
-}
-
 // parsePID reads the name of a directory of /proc.
 func parsePID(name []byte) (uint32, bool) {
-	v, ok := number(name)
+	v, ok := procfs.Uint(name)
 	return uint32(v), ok && v > 0 && v <= math.MaxInt32
 }
 
@@ -152,20 +140,11 @@ func parseUID(text []byte) (uint32, error) {
 	rest, _, _ = bytes.Cut(rest, []byte("\n"))
 	_, rest, _ = bytes.Cut(rest, []byte("\t"))
 	field, _, _ := bytes.Cut(rest, []byte("\t"))
-	v, ok := number(field)
+	v, ok := procfs.Uint(field)
 	if !ok || v > math.MaxUint32 {
 		return 0, errStatus
 	}
 	return uint32(v), nil
-}
-
-// parseBoot returns when the machine started, from /proc/stat.
-func parseBoot(text []byte) (time.Time, error) {
-	v, ok := lineNumber(text, "\nbtime ")
-	if !ok || v > math.MaxInt32*4 {
-		return time.Time{}, errBoot
-	}
-	return time.Unix(int64(v), 0), nil
 }
 
 // lineNumber returns the number between key and the end of its line.
@@ -175,7 +154,7 @@ func lineNumber(text []byte, key string) (uint64, bool) {
 		return 0, false
 	}
 	line, _, _ := bytes.Cut(text[i+len(key):], []byte("\n"))
-	return number(line)
+	return procfs.Uint(line)
 }
 
 // parseCPUs counts the members of a list as in cputopology: "0-3,8\n".
@@ -188,8 +167,8 @@ func parseCPUs(list []byte) (int, error) {
 		if !ok {
 			to = from
 		}
-		first, ok := number(from)
-		last, ok2 := number(to)
+		first, ok := procfs.Uint(from)
+		last, ok2 := procfs.Uint(to)
 		if !ok || !ok2 || first > last || last > math.MaxUint16 {
 			return 0, errCPUs
 		}
@@ -213,7 +192,7 @@ func parsePasswd(text []byte) map[uint32]string {
 		name, rest, _ := bytes.Cut(line, []byte(":"))
 		_, rest, _ = bytes.Cut(rest, []byte(":"))
 		id, _, ok := bytes.Cut(rest, []byte(":"))
-		v, isNumber := number(id)
+		v, isNumber := procfs.Uint(id)
 		if !ok || !isNumber || v > math.MaxUint32 || len(name) == 0 {
 			continue
 		}

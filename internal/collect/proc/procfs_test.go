@@ -2,7 +2,6 @@ package proc
 
 import (
 	"encoding/binary"
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -122,18 +121,6 @@ func TestParseUIDTakesTheEffectiveUser(t *testing.T) {
 	}
 }
 
-func TestParseBoot(t *testing.T) {
-	got, err := parseBoot([]byte("cpu  1 2 3\nintr 5 0 0\nctxt 9\nbtime 900000000\nprocesses 7\n"))
-	if err != nil || !got.Equal(time.Unix(900000000, 0)) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, text := range []string{"", "cpu 1\n", "\nbtime x\n", "\nbtime 18446744073709551615\n"} {
-		if got, err := parseBoot([]byte(text)); err != errBoot {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-}
-
 func TestParseCPUs(t *testing.T) {
 	for list, want := range map[string]int{
 		"0\n": 1, "0-3\n": 4, "0-3,8,10-11\n": 7, "": 0, "\n": 0, "3-0": 0, "0-": 0, "a": 0, "0,": 0, "0-99999999": 0,
@@ -216,7 +203,6 @@ func FuzzParseSmallFiles(f *testing.F) {
 	f.Add([]byte(ioText))
 	f.Add([]byte("55000 1800 1500 200 0 900 0\n"))
 	f.Add([]byte("\nUid:\t1000\t33\t0\t0\n"))
-	f.Add([]byte("x\nbtime 900000000\n"))
 	f.Add([]byte("0-3,8\n"))
 	f.Add([]byte("root:x:0:0:root:/root:/bin/sh\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -232,9 +218,6 @@ func FuzzParseSmallFiles(f *testing.F) {
 		if uid, err := parseUID(text); err != nil && uid != 0 {
 			t.Errorf("uid of %q: %d, %v", text, uid, err)
 		}
-		if boot, err := parseBoot(text); err == nil && boot.Year() > 9999 {
-			t.Errorf("boot of %q: %v", text, boot)
-		}
 		if strings.ContainsRune(parseCommand(text), 0) {
 			t.Errorf("command of %q holds a NUL", text)
 		}
@@ -244,17 +227,6 @@ func FuzzParseSmallFiles(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestNumberStopsAtTheLargest(t *testing.T) {
-	if v, ok := number([]byte("18446744073709551615")); v != math.MaxUint64 || !ok {
-		t.Errorf("%d, %v", v, ok)
-	}
-	for _, b := range []string{"", "18446744073709551616", "99999999999999999999", "1 ", "+1"} {
-		if v, ok := number([]byte(b)); ok {
-			t.Errorf("%q: %d", b, v)
-		}
-	}
 }
 
 func BenchmarkParseStat(b *testing.B) {

@@ -87,8 +87,6 @@ func (c *counter) set(v, reading uint64) {
 	c.total, c.reading = event.Known(v), reading
 }
 
-func (c *counter) clear() { *c = counter{} }
-
 // A table remembers processes from one reading to the next.
 type table struct {
 	byPID   map[uint32]*process
