@@ -1,0 +1,117 @@
+package durable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+func TestWriteFileReplacesAllOrNothing(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "state")
+	for _, text := range []string{"first", "", "a longer second one"} {
+		if err := WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != text {
+			t.Fatalf("read %q, %v, want %q", got, err, text)
+		}
+	}
+	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("permissions %v, %v", info.Mode(), err)
+	}
+	occupied := filepath.Join(dir, "folder")
+	if err := os.MkdirAll(filepath.Join(occupied, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(occupied, nil, 0o600); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if err := WriteFile(filepath.Join(dir, "missing", "state"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a missing folder: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+		t.Errorf("left over: %v %v", entries, err)
+	}
+}
+
+func TestMkdirMakesWhatIsMissing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b", "c")
+	for range 2 {
+		if err := Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		t.Fatal(info, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Mkdir(filepath.Join(file, "d"), 0o700); err == nil {
+		t.Error("a folder was made in a file")
+	}
+}
+
+// TestLockKeepsAnotherProcessOut runs itself as that process.
+func TestLockKeepsAnotherProcessOut(t *testing.T) {
+	if name := os.Getenv("DURABLE_TEST_LOCK"); name != "" {
+		if _, err := Lock(name); !errors.Is(err, ErrLocked) {
+			t.Fatalf("lock: %v", err)
+		}
+		return
+	}
+	name := filepath.Join(t.TempDir(), "lock")
+	lock, err := Lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(name); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second lock: %v", err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestLockKeepsAnotherProcessOut$")
+	cmd.Env = append(os.Environ(), "DURABLE_TEST_LOCK="+name)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("another process: %v\n%s", err, out)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDatasyncAndFree(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Datasync(f); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Datasync(f); err == nil {
+		t.Error("a closed file was synced")
+	}
+	if n, err := Free(t.TempDir()); err != nil || n <= 0 {
+		t.Errorf("free: %d, %v", n, err)
+	}
+	if _, err := Free(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("free space of nothing")
+	}
+	if err := Remove(f.Name()); err != nil {
+		t.Error(err)
+	}
+}

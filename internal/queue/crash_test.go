@@ -1,0 +1,391 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rea-agent/rea/internal/durable"
+)
+
+var (
+	simSeed      = flag.Uint64("sim.seed", 0, "first seed of the simulated histories; 0 draws one")
+	simTrace     = flag.Bool("sim.trace", false, "print each step of the histories")
+	simHistories = flag.Int("sim.histories", histories, "how many histories are simulated")
+)
+
+// TestHistories runs the queue through random histories of appends, reads,
+// crashes (in recovery, too), full disks and failing calls, and checks the
+// account: what was confirmed is delivered or declared dropped, no number has
+// two contents, and no number is missing without a word.
+func TestHistories(t *testing.T) {
+	seed := *simSeed
+	if seed == 0 {
+		seed = rand.Uint64() >> 1
+	}
+	t.Logf("%d histories from -sim.seed=%d", *simHistories, seed)
+	total := world{}
+	synctest.Test(t, func(t *testing.T) {
+		for i := range *simHistories {
+			w := newWorld(seed + uint64(i))
+			if err := w.history(); err != nil {
+				t.Fatalf("history -sim.seed=%d -sim.histories=1: %v", seed+uint64(i), err)
+			}
+			total.count(w)
+		}
+	})
+	t.Logf("%d crashes, %d records confirmed, %d refused, %d numbers received, %d declared lost",
+		total.crashes, total.confirmed, total.refused, len(total.received)+total.numbers, total.declared)
+}
+
+// TestLiesAreFound plants bugs: the histories must find each.
+func TestLiesAreFound(t *testing.T) {
+	for _, lie := range []lie{noFileSync, noFolderSync, hiddenFailure} {
+		t.Run(string(lie), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for seed := range uint64(2000) {
+					w := newWorld(seed)
+					w.disk.lie = lie
+					if err := w.history(); err != nil {
+						t.Logf("history %d: %v", seed, err)
+						return
+					}
+				}
+				t.Error("no history found it")
+			})
+		})
+	}
+}
+
+// A world is a queue on a simulated disk, the writer and the receiver, and what
+// they know.
+type world struct {
+	rng  *rand.Rand
+	disk *simFolder
+	o    Options
+	q    *Queue
+
+	stream   Stream
+	next     uint64            // of the writer
+	attempts map[uint64][]int  // number -> the records appended with it that may come back
+	sure     map[uint64]int    // number -> the record that was confirmed
+	skipped  map[uint64]bool   // numbers that the writer accounts for itself, unless it uses them again
+	jumped   map[uint64]bool   // the same, with a record behind them that may come back
+	received map[uint64]int    // number -> the record that the receiver got
+	seen     map[uint64]bool   // handed out since the last start
+	heard    map[uint64]string // number -> cause, as Losses said
+	lost     map[uint64]string // the same, after a durable record could say it
+	records  int
+	floor    uint64 // no number below may be given again
+
+	crashes, confirmed, refused, numbers, declared int
+}
+
+func newWorld(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	w := &world{
+		rng: rng, disk: newSimFolder(rng),
+		o:        Options{Dir: "sim", MaxBytes: MinBytes + rng.Int64N(64<<10), SegmentBytes: block << rng.IntN(2), Wait: rng.IntN(4) == 0},
+		attempts: map[uint64][]int{}, sure: map[uint64]int{}, skipped: map[uint64]bool{}, jumped: map[uint64]bool{},
+		received: map[uint64]int{}, seen: map[uint64]bool{}, heard: map[uint64]string{}, lost: map[uint64]string{},
+	}
+	w.disk.bound = w.o.MaxBytes
+	if rng.IntN(4) == 0 {
+		w.o.MinFreeBytes = 32 << 10
+	}
+	return w
+}
+
+func (w *world) count(other *world) {
+	w.crashes += other.crashes
+	w.confirmed += other.confirmed
+	w.refused += other.refused
+	w.numbers += len(other.received)
+	w.declared += len(other.lost)
+}
+
+func (w *world) history() error {
+	if err := w.start(); err != nil {
+		return err
+	}
+	big := w.rng.IntN(3) > 0 // records large enough to reach the bound
+	for range 20 + w.rng.IntN(60) {
+		if err := w.step(big); err != nil {
+			return err
+		}
+		if w.disk.exceeded > 0 {
+			return fmt.Errorf("the bound is exceeded by %d bytes", w.disk.exceeded)
+		}
+		if w.disk.dead {
+			if err := w.crash(); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish()
+}
+
+func (w *world) step(big bool) error {
+	switch n := w.rng.IntN(100); {
+	case n < 55:
+		return w.append(big)
+	case n < 75:
+		return w.deliver()
+	case n < 80:
+		return w.takeLosses(false)
+	case n < 84:
+		w.disk.deadIn = 1 + w.rng.IntN(12)
+		w.trace("death in %d calls", w.disk.deadIn)
+	case n < 88:
+		w.disk.fault = []float64{0, 0, 0.05, 0.3, 1}[w.rng.IntN(5)]
+		w.trace("faults: %v", w.disk.fault)
+	case n < 92:
+		w.disk.capacity = w.disk.used() + []int64{0, 4 << 10, 40 << 10, 1 << 40}[w.rng.IntN(4)]
+		w.trace("capacity %d, used %d", w.disk.capacity, w.disk.used())
+	case n < 95:
+		time.Sleep(fullPause)
+	case n < 97:
+		w.disk.dead = true
+	default:
+		if err := w.q.Close(); err != nil && w.healthy(err) {
+			return err
+		}
+		return w.crash()
+	}
+	return nil
+}
+
+// append submits some records at once and waits for them.
+func (w *world) append(big bool) error {
+	type sent struct {
+		p  *Pending
+		r  Record
+		id int
+	}
+	var all []sent
+	for range 1 + w.rng.IntN(4) {
+		if w.rng.IntN(30) == 0 {
+			w.jumped[w.next] = true
+			w.next++
+		}
+		size := w.rng.IntN(200)
+		if big {
+			size = w.rng.IntN(w.q.MaxRecord())
+		}
+		w.records++
+		r := Record{w.next, 1 + uint32(w.rng.IntN(5)), payload(uint64(w.records)<<32|w.next, size)}
+		all = append(all, sent{w.q.Submit(r), r, w.records})
+		for n := r.First; n <= r.last(); n++ {
+			w.attempts[n] = append(w.attempts[n], w.records)
+			delete(w.skipped, n)
+		}
+		w.next = r.last() + 1
+	}
+	for i, s := range all {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		err := s.p.Wait(ctx)
+		cancel()
+		w.trace("append %d-%d (record %d, %d bytes): %v", s.r.First, s.r.last(), s.id, len(s.r.Data), err)
+		switch {
+		case w.disk.dead: // whatever it says, nobody hears it
+		case err == nil:
+			w.confirmed++
+			maps.Copy(w.lost, w.heard)
+			clear(w.heard)
+			for n := s.r.First; n <= s.r.last(); n++ {
+				w.sure[n] = s.id
+				w.attempts[n] = []int{s.id}
+			}
+		default:
+			w.refused++
+			for n := s.r.First; n <= s.r.last(); n++ {
+				w.skipped[n] = true
+				if i < len(all)-1 {
+					w.jumped[n] = true
+				}
+			}
+			if w.healthy(err) && !errors.Is(err, ErrFull) && !errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("append on a good disk: %w", err)
+			}
+		}
+	}
+	if !w.disk.dead {
+		w.next = w.q.Next()
+	}
+	return nil
+}
+
+// trace prints a step: run one history with it to see how it came to its end.
+func (w *world) trace(format string, args ...any) {
+	if *simTrace {
+		fmt.Printf(format+"\n", args...)
+	}
+}
+
+// healthy reports whether the disk gives no reason for err.
+func (w *world) healthy(err error) bool {
+	return w.disk.fault == 0 && !w.disk.dead && !durable.IsFull(err)
+}
+
+// deliver takes a batch to the receiver, and mostly hears the answer.
+func (w *world) deliver() error {
+	records, err := w.q.Peek(nil, w.rng.IntN(20<<10))
+	if err != nil {
+		if w.healthy(err) {
+			return fmt.Errorf("peek on a good disk: %w", err)
+		}
+		return nil
+	}
+	if w.disk.dead || len(records) == 0 {
+		return nil
+	}
+	for _, r := range records {
+		if err := w.receive(r); err != nil {
+			return err
+		}
+	}
+	if w.rng.IntN(4) == 0 {
+		return nil
+	}
+	r := records[w.rng.IntN(len(records))]
+	ack := r.First + uint64(w.rng.IntN(int(r.Count)))
+	w.trace("ack %d", ack)
+	if err := w.q.Ack(ack); err != nil && w.healthy(err) {
+		return fmt.Errorf("ack on a good disk: %w", err)
+	}
+	return nil
+}
+
+func (w *world) receive(r Record) error {
+	for n := r.First; n <= r.last(); n++ {
+		i := slices.IndexFunc(w.attempts[n], func(id int) bool {
+			return string(r.Data) == string(payload(uint64(id)<<32|r.First, len(r.Data)))
+		})
+		if i < 0 {
+			return fmt.Errorf("number %d: received %.24q, appended were records %d", n, r.Data, w.attempts[n])
+		}
+		id := w.attempts[n][i]
+		if before, ok := w.received[n]; ok && before != id {
+			return fmt.Errorf("number %d was received as record %d and as %d", n, before, id)
+		}
+		if cause := w.lost[n]; cause == CauseDamaged {
+			return fmt.Errorf("number %d was declared damaged and received", n)
+		}
+		w.received[n], w.seen[n] = id, true
+	}
+	w.trace("received %d-%d", r.First, r.last())
+	w.floor = max(w.floor, r.last()+1)
+	return nil
+}
+
+// takeLosses notes what is declared. At a start, what was handed out before may
+// be declared: the answer was lost with the process.
+func (w *world) takeLosses(starting bool) error {
+	for _, l := range w.q.Losses() {
+		w.trace("loss %s %d-%d (%d), starting: %v", l.Cause, l.First, l.Last, l.Count, starting)
+		if l.First > l.Last || l.Count == 0 || l.Count > l.Last-l.First+1 {
+			return fmt.Errorf("odd loss %+v", l)
+		}
+		for n := l.First; n <= l.Last; n++ {
+			if w.sure[n] != 0 && l.Cause == CauseDamaged {
+				return fmt.Errorf("number %d was confirmed, and is declared damaged: %+v", n, l)
+			}
+			if w.seen[n] && !starting {
+				return fmt.Errorf("number %d was handed out and then declared lost: %+v", n, l)
+			}
+			w.heard[n] = l.Cause
+		}
+	}
+	return nil
+}
+
+// crash stops the process or the machine and starts again, perhaps only to stop
+// in recovery.
+func (w *world) crash() error {
+	for {
+		w.crashes++
+		if w.rng.IntN(3) == 0 {
+			w.trace("kill")
+			w.disk.kill()
+		} else {
+			w.trace("power cut")
+			w.disk.cutPower()
+		}
+		if w.rng.IntN(4) == 0 {
+			w.disk.deadIn = 1 + w.rng.IntN(10)
+		}
+		err := w.start()
+		if w.disk.dead {
+			continue
+		}
+		return err
+	}
+}
+
+func (w *world) start() error {
+	q, err := open(w.o, w.disk)
+	if w.disk.dead {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the queue does not open: %w", err)
+	}
+	w.q = q
+	for n := range w.sure {
+		w.floor = max(w.floor, n+1)
+	}
+	if w.floor > 1 && q.Stream() != w.stream {
+		return errors.New("the stream has changed")
+	}
+	if q.Next() < w.floor {
+		return fmt.Errorf("the next number is %d, but %d was in use", q.Next(), w.floor-1)
+	}
+	w.trace("started: next %d, acked %d, %+v", q.Next(), q.acked, q.Stats())
+	w.stream = q.Stream()
+	clear(w.seen)
+	clear(w.heard)
+	w.next = q.Next()
+	return w.takeLosses(true)
+}
+
+// finish repairs the disk, delivers all, and closes the account.
+func (w *world) finish() error {
+	w.disk.fault, w.disk.deadIn, w.disk.capacity = 0, 0, 1<<40
+	for {
+		records, err := w.q.Peek(nil, 16<<10)
+		if err != nil {
+			return fmt.Errorf("peek at the end: %w", err)
+		}
+		if len(records) == 0 {
+			break
+		}
+		for _, r := range records {
+			if err := w.receive(r); err != nil {
+				return err
+			}
+		}
+		if err := w.q.Ack(records[len(records)-1].last()); err != nil {
+			return fmt.Errorf("ack at the end: %w", err)
+		}
+	}
+	if err := w.takeLosses(false); err != nil {
+		return err
+	}
+	maps.Copy(w.lost, w.heard)
+	for n := uint64(1); n < w.q.Next(); n++ {
+		if _, ok := w.received[n]; !ok && w.lost[n] == "" && (w.sure[n] != 0 || !w.skipped[n] && !w.jumped[n]) {
+			return fmt.Errorf("number %d is missing without a word (next %d, confirmed as record %d)", n, w.q.Next(), w.sure[n])
+		}
+	}
+	if s := w.q.Stats(); s.Records != 0 || s.Events != 0 || s.Bytes != 0 {
+		return fmt.Errorf("the drained queue counts %+v", s)
+	}
+	return w.q.Close()
+}

@@ -1,0 +1,257 @@
+package queue
+
+import (
+	"cmp"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// recover builds the state from what lies in the folder. It fails only if the
+// folder cannot be listed.
+func (q *Queue) recover() error {
+	entries, err := q.dir.List()
+	if err != nil {
+		return fmt.Errorf("list folder: %w", err)
+	}
+	m, found, err := q.cursor.load()
+	q.noteLocked(err)
+	var files []entry
+	for _, e := range entries {
+		if id, ok := segmentID(e.name); ok {
+			files = append(files, e)
+			q.fresh = max(q.fresh, id)
+		} else if e.name != cursorName && e.name != lockName {
+			q.alien += blocks(e.size)
+		}
+	}
+	q.fresh = max(q.fresh+1, m.fresh)
+	slices.SortFunc(files, func(a, b entry) int { return strings.Compare(b.name, a.name) })
+	q.stream = m.stream
+	if !found {
+		q.stream = q.streamOf(files)
+	}
+	q.load(files)
+	q.used += q.alien + blocks(cursorSize)
+	q.number(m, found)
+	if q.sealAll() {
+		q.removeEmpty()
+	}
+	q.locate(m, found)
+	if q.unreadLocked() > 0 {
+		signal(q.ready)
+	}
+	return nil
+}
+
+// streamOf returns the id that the newest segment names, or a new one.
+func (q *Queue) streamOf(newestFirst []entry) (s Stream) {
+	for _, e := range newestFirst {
+		id, _ := segmentID(e.name)
+		if h, ok := q.readHeader(e.name); ok && h.id == id {
+			return h.stream
+		}
+	}
+	rand.Read(s[:]) // never fails: crypto/rand
+	return s
+}
+
+func (q *Queue) readHeader(name string) (header, bool) {
+	f, err := q.dir.Open(name, false)
+	if err != nil {
+		return header{}, false
+	}
+	defer f.Close()
+	var b [headerSize]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		return header{}, false
+	}
+	return decodeHeader(b[:])
+}
+
+// load lists the segments. It goes from the newest to the oldest, since what a
+// segment may hold ends where the next one begins.
+func (q *Queue) load(newestFirst []entry) {
+	bound := uint64(maxNumber)
+	for _, e := range newestFirst {
+		s, ok := q.loadSegment(e, bound)
+		if !ok {
+			q.alien += blocks(e.size)
+			continue
+		}
+		if s.base > 0 {
+			bound = min(bound, s.base)
+		}
+		if s.records == 0 {
+			s.base, s.end = max(s.base, 1), 0
+		} else if !s.sealed {
+			s.size += footerSize
+		}
+		q.used += blocks(s.size)
+		q.segments = append(q.segments, s)
+	}
+	slices.Reverse(q.segments)
+}
+
+// loadSegment learns what a file holds below the number bound. It returns
+// false for a file that is not of this queue, or that the disk does not give
+// back: it is counted and left alone.
+func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
+	id, _ := segmentID(e.name)
+	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size}
+	f, err := q.dir.Open(e.name, false)
+	if err != nil {
+		q.noteLocked(err)
+		return nil, false
+	}
+	defer f.Close()
+	if s.loadFooter(f) && s.last < bound {
+		return s, true
+	}
+	*s = segment{id: id, salt: s.salt, size: e.size}
+	sc := scanner{file: f, salt: s.salt, limit: e.size}
+	if e.size >= headerSize {
+		h, ok := decodeHeader(sc.window(0, headerSize))
+		if ok && (h.stream != q.stream || h.id != id) {
+			q.noteLocked(fmt.Errorf("segment %s belongs to queue %s and is left alone", e.name, h.stream))
+			return nil, false
+		}
+		s.base = h.base
+	}
+	s.loadFrames(&sc, bound)
+	q.noteLocked(sc.err)
+	return s, s.records > 0 || sc.err == nil
+}
+
+// number finds the next free number, and the holes in the numbers that nobody
+// delivered: segments that went to make room, or whose end or file is gone.
+func (q *Queue) number(m mark, found bool) {
+	q.acked, q.dropped = m.acked, m.dropped
+	q.next = max(1, m.next)
+	oldest := uint64(0)
+	for _, s := range q.segments {
+		q.next = max(q.next, s.base, s.last+1)
+		if oldest == 0 && s.records > 0 {
+			oldest = s.base
+		}
+	}
+	if !found {
+		q.acked = max(oldest, 1) - 1
+		if oldest == 0 {
+			q.acked = q.next - 1
+		}
+	}
+	q.tail = q.next
+	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
+	q.losses = slices.Clone(m.losses)
+	expected := q.acked + 1
+	for _, s := range q.segments {
+		if s.records > 0 {
+			q.holeLocked(expected, s.base, m.losses)
+			expected = max(expected, s.last+1)
+		}
+	}
+	q.holeLocked(expected, q.next, m.losses)
+}
+
+// holeLocked declares the numbers from first to before end lost, but for those
+// that the cursor told.
+func (q *Queue) holeLocked(first, end uint64, told []Loss) {
+	for _, l := range told {
+		if l.First < end && l.Last >= first {
+			q.holeLocked(first, l.First, nil)
+			first = l.Last + 1
+		}
+	}
+	for first < end {
+		cause, to := CauseDamaged, end
+		if first <= q.dropped {
+			cause, to = CauseQueueFull, min(end, q.dropped+1)
+		}
+		q.loseLocked(Loss{Cause: cause, First: first, Last: to - 1, Count: to - first})
+		first = to
+	}
+}
+
+// sealAll makes durable what an earlier process wrote and did not seal, names
+// included. If the disk refuses, the queue works on, and makes sure of the next
+// number before anything can be read.
+func (q *Queue) sealAll() (ok bool) {
+	ok = true
+	found := false
+	note := func(err error) {
+		q.noteLocked(err)
+		q.suspect, ok = true, false
+	}
+	for _, s := range q.segments {
+		if s.sealed || s.records == 0 {
+			continue
+		}
+		found = true
+		if err := q.settle(s); err != nil {
+			note(err)
+			q.resizeLocked(s, max(s.size, q.options.SegmentBytes)) // what was cut off may come back
+		}
+	}
+	if found {
+		if err := q.syncFolder(); err != nil {
+			note(err)
+		}
+	}
+	return ok
+}
+
+// removeEmpty removes segments without a record. Until now their bases ended
+// what older segments may hold; now those are sealed.
+func (q *Queue) removeEmpty() {
+	for _, s := range slices.Clone(q.segments) {
+		if s.records > 0 {
+			continue
+		}
+		if err := q.dir.Remove(s.name()); err != nil {
+			q.noteLocked(err)
+			continue
+		}
+		q.dropLocked(s)
+	}
+}
+
+// locate finds the first record that is not acknowledged: where the cursor
+// says, if a frame lies there, or by reading the frames before it.
+func (q *Queue) locate(m mark, found bool) {
+	i := slices.IndexFunc(q.segments, func(s *segment) bool { return s.records > 0 && s.last > q.acked })
+	if i < 0 {
+		return
+	}
+	q.pos.last = q.acked
+	q.seekLocked(i)
+	s := q.segments[i]
+	if s.base > q.acked {
+		return
+	}
+	f, err := q.dir.Open(s.name(), false)
+	if err != nil {
+		q.noteLocked(err)
+		return
+	}
+	defer f.Close()
+	sc := scanner{file: f, salt: s.salt, limit: s.end}
+	if found && m.segment == s.id && m.offset >= headerSize && m.offset < s.end && m.offset%frameAlign == 0 {
+		if f, at, ok := sc.next(m.offset); ok && at == m.offset && f.last() > q.acked {
+			q.pos.offset, q.pos.records, q.pos.events, q.oldest = at, m.records, m.events, f.time
+			return
+		}
+	}
+	p, oldest, ok := skipAcked(&sc, q.pos, q.acked)
+	if q.pos = p; ok {
+		q.oldest = oldest
+	}
+}
+
+// noteLocked keeps an error of the start for Stats.
+func (q *Queue) noteLocked(err error) {
+	if err != nil {
+		q.failLocked(err)
+	}
+}

@@ -1,0 +1,152 @@
+package queue
+
+import "fmt"
+
+// A segment is one file of frames. Its fields are guarded by Queue.mu, but for
+// id, salt and base, which never change once it is listed.
+type segment struct {
+	id      uint64
+	salt    uint32
+	base    uint64 // no older segment holds a number from here on
+	last    uint64 // base-1 if empty
+	records uint64
+	events  uint64
+	end     int64  // of the durable frames; 0 before the first of them
+	size    int64  // of the file, and room for the footer; the most it can be
+	oldest  uint32 // append times, Unix seconds
+	newest  uint32
+	sealed  bool // nothing lies behind end but the footer
+}
+
+func (s *segment) name() string { return segmentName(s.id) }
+
+// footer returns what seals the segment.
+func (s *segment) footer() footer {
+	return footer{s.base, s.last, s.records, s.events, s.end, s.oldest, s.newest}
+}
+
+// extend counts a frame that is durable.
+func (s *segment) extend(f frame) {
+	if s.records == 0 {
+		s.oldest = f.time
+	}
+	s.newest, s.last = f.time, f.last()
+	s.records++
+	s.events += uint64(f.count)
+}
+
+// seal cuts f behind the frames and writes the footer there. It does not sync:
+// a segment without its footer is scanned.
+func (s *segment) seal(f file) error {
+	if err := f.Truncate(s.end); err != nil {
+		return fmt.Errorf("seal segment %016x: %w", s.id, err)
+	}
+	if _, err := f.WriteAt(s.footer().append(nil, s.salt, s.id), s.end); err != nil {
+		return fmt.Errorf("seal segment %016x: %w", s.id, err)
+	}
+	return nil
+}
+
+// loadFooter fills s from the footer of its file, and reports whether there is
+// one.
+func (s *segment) loadFooter(f file) bool {
+	off := s.size - footerSize
+	if off < headerSize {
+		return false
+	}
+	var b [footerSize]byte
+	if _, err := f.ReadAt(b[:], off); err != nil {
+		return false
+	}
+	t, ok := decodeFooter(b[:], s.salt, s.id, off)
+	if !ok {
+		return false
+	}
+	s.base, s.last, s.records, s.events = t.base, t.last, t.records, t.events
+	s.end, s.oldest, s.newest, s.sealed = t.end, t.oldest, t.newest, true
+	return true
+}
+
+// loadFrames fills s from the frames of its file, below the number bound: a
+// newer segment began there. A frame whose data are torn or damaged counts: its
+// numbers are used up, and the reader will declare them lost.
+func (s *segment) loadFrames(sc *scanner, bound uint64) {
+	s.last, s.end = max(s.base, 1)-1, headerSize
+	off := int64(headerSize)
+	for {
+		f, at, ok := sc.next(off)
+		if !ok || f.last() >= bound {
+			return
+		}
+		if s.base == 0 { // the header is damaged
+			s.base, s.last = f.first, f.first-1
+		}
+		if f.first > s.last {
+			s.extend(f)
+			s.end = at + f.size()
+		}
+		off = at + f.size()
+	}
+}
+
+const scanBuffer = 64 << 10
+
+// A scanner reads the frames of a file in order through a small buffer. Pages
+// that cannot be read are zeros to it, so that they cost what they hold and not
+// the segment; err keeps the first such error.
+type scanner struct {
+	file  file
+	salt  uint32
+	limit int64 // frames end by here
+	buf   []byte
+	start int64 // of buf in the file
+	err   error
+}
+
+// next returns the first frame at or after off whose header holds, and where
+// it lies.
+func (s *scanner) next(off int64) (f frame, at int64, ok bool) {
+	for ; off+frameSize <= s.limit; off += frameAlign {
+		if f, ok := decodeFrame(s.window(off, frameSize), s.salt, off, s.limit); ok {
+			return f, off, true
+		}
+	}
+	return frame{}, off, false
+}
+
+// window returns the n bytes at off, all of them before limit.
+func (s *scanner) window(off, n int64) []byte {
+	if s.buf == nil || off < s.start || off+n > s.start+int64(len(s.buf)) {
+		s.fill(off)
+	}
+	return s.buf[off-s.start:][:n]
+}
+
+func (s *scanner) fill(off int64) {
+	if s.buf == nil {
+		s.buf = make([]byte, min(scanBuffer, s.limit))
+	}
+	s.start = off
+	b := s.buf[:min(int64(len(s.buf)), s.limit-off)]
+	clear(s.buf[len(b):])
+	if err := readPages(s.file, b, off); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+// readPages fills b from off. Pages that cannot be read are zeros; the error is
+// the first such.
+func readPages(f file, b []byte, off int64) error {
+	_, failed := f.ReadAt(b, off)
+	if failed == nil {
+		return nil
+	}
+	const page = 4096
+	for i := 0; i < len(b); i += page {
+		p := b[i:min(i+page, len(b))]
+		if _, err := f.ReadAt(p, off+int64(i)); err != nil {
+			clear(p)
+		}
+	}
+	return failed
+}
