@@ -1,0 +1,151 @@
+// Package wire is what the agent and the server must agree on: the headers of a
+// batch, the answer to it, the compression of its body and the rules for its
+// lines. docs/wire.md draws it.
+//
+// A batch is a run of numbered lines of one stream. Its headers (Batch) say
+// which; its body is NDJSON, plain or as concatenated zstd frames. The server
+// answers every request with an Answer, and with status 200 only when the batch
+// is durable.
+//
+// The Compressor is the agent's and small; the Decompressor and the Scanner
+// read bytes of strangers, and nothing in them grows with what the stranger
+// claims.
+package wire
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// IngestPath is where batches are posted.
+const IngestPath = "/ingest"
+
+// The media type of a batch, and its content coding unless it is plain.
+const (
+	ContentType = "application/x-ndjson"
+	Zstd        = "zstd"
+)
+
+// Schema is the schema version of lines that this protocol carries.
+const Schema = 1
+
+// MaxSeq is the greatest number that a line can have: stores count in 64 bits
+// with a sign.
+const MaxSeq = math.MaxInt64
+
+// The headers of a batch, in canonical form.
+const (
+	headerStream = "Rea-Stream"
+	headerFirst  = "Rea-First"
+	headerLast   = "Rea-Last"
+	headerBatch  = "Rea-Batch"
+	headerSchema = "Rea-Schema"
+)
+
+// A Batch says which lines a request carries: numbers First to Last of Stream,
+// without holes.
+type Batch struct {
+	Stream      string // 32 hexadecimal digits in lower case
+	First, Last uint64 // 1 and up, First ≤ Last
+	ID          string // names this batch in the logs of both sides: 1 to 64 of A-Z a-z 0-9 - _ .
+	Schema      int    // the "v" of every line
+}
+
+// SetHeader writes the batch and the content type of its body to h.
+func (b Batch) SetHeader(h http.Header) {
+	h.Set("Content-Type", ContentType)
+	h.Set(headerStream, b.Stream)
+	h.Set(headerFirst, strconv.FormatUint(b.First, 10))
+	h.Set(headerLast, strconv.FormatUint(b.Last, 10))
+	h.Set(headerBatch, b.ID)
+	h.Set(headerSchema, strconv.Itoa(b.Schema))
+}
+
+// ParseBatch reads what SetHeader wrote, and nothing looser: each header stands
+// there once, numbers are plain digits.
+func ParseBatch(h http.Header) (Batch, error) {
+	var p parser
+	b := Batch{
+		Stream: p.text(h, headerStream, IsStream, "32 hexadecimal digits in lower case"),
+		First:  p.number(h, headerFirst),
+		Last:   p.number(h, headerLast),
+		ID:     p.text(h, headerBatch, isBatchID, "1 to 64 letters, digits, hyphens, underscores or dots"),
+		Schema: int(p.number(h, headerSchema)),
+	}
+	if p.err == nil && b.Last < b.First {
+		p.err = fmt.Errorf("header %s: %d is below %s, %d", headerLast, b.Last, headerFirst, b.First)
+	}
+	if p.err != nil {
+		return Batch{}, p.err
+	}
+	return b, nil
+}
+
+// parser keeps the first error.
+type parser struct{ err error }
+
+func (p *parser) text(h http.Header, name string, ok func(string) bool, want string) string {
+	v := h[name]
+	switch {
+	case p.err != nil:
+	case len(v) == 0:
+		p.err = fmt.Errorf("header %s is missing", name)
+	case len(v) > 1:
+		p.err = fmt.Errorf("header %s is there %d times", name, len(v))
+	case !ok(v[0]):
+		p.err = fmt.Errorf("header %s: want %s", name, want)
+	default:
+		return v[0]
+	}
+	return ""
+}
+
+func (p *parser) number(h http.Header, name string) uint64 {
+	s := p.text(h, name, isNumber, "a whole number from 1 to 9223372036854775807")
+	if p.err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		p.err = fmt.Errorf("header %s: %w", name, err)
+	}
+	return n
+}
+
+func isNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != "" && s[0] != '0' && (len(s) < 19 || len(s) == 19 && s <= "9223372036854775807")
+}
+
+// IsStream reports whether s has the form of a stream's id.
+func IsStream[T string | []byte](s T) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s) == 32
+}
+
+func isBatchID(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+	return s != "" && len(s) <= 64 && strings.Trim(s, letters) == ""
+}
+
+// An Answer is the body of every response, as JSON.
+type Answer struct {
+	// Last is the highest number of the stream that is kept durably; 0 where
+	// the server does not know (it refused the request before it looked).
+	Last uint64 `json:"last"`
+	// Error says why the batch was not kept; empty with status 200.
+	Error string `json:"error,omitempty"`
+	// Line is the line at fault, counted from 1; 0 where no single line is.
+	Line int `json:"line,omitempty"`
+}

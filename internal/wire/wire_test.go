@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var batch = Batch{Stream: "7f3a00000000000000000000000000c1", First: 7, Last: 1<<63 - 1, ID: "0190d1c0-0000-7000-8000-000000000001", Schema: 1}
+
+func TestHeadersComeBack(t *testing.T) {
+	h := http.Header{}
+	batch.SetHeader(h)
+	got, err := ParseBatch(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(batch, got); d != "" {
+		t.Error(d)
+	}
+	if h.Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("content type %q", h.Get("Content-Type"))
+	}
+}
+
+func TestParseBatchRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ header, value, want string }{
+		"no stream":            {"Rea-Stream", "", "Rea-Stream is missing"},
+		"a stream in capitals": {"Rea-Stream", strings.ToUpper(batch.Stream), "32 hexadecimal"},
+		"a short stream":       {"Rea-Stream", batch.Stream[1:], "32 hexadecimal"},
+		"first zero":           {"Rea-First", "0", "whole number"},
+		"first with a sign":    {"Rea-First", "+7", "whole number"},
+		"first with a zero":    {"Rea-First", "07", "whole number"},
+		"first beyond 63 bits": {"Rea-First", "9223372036854775808", "whole number"},
+		"first in Arabic":      {"Rea-First", "٧", "whole number"},
+		"last below first":     {"Rea-Last", "6", "below"},
+		"no last":              {"Rea-Last", "", "Rea-Last is missing"},
+		"a path as batch":      {"Rea-Batch", "a/../b", "letters"},
+		"a long batch":         {"Rea-Batch", strings.Repeat("a", 65), "letters"},
+		"schema as text":       {"Rea-Schema", "one", "whole number"},
+	} {
+		h := http.Header{}
+		batch.SetHeader(h)
+		if h.Del(c.header); c.value != "" {
+			h.Set(c.header, c.value)
+		}
+		if _, err := ParseBatch(h); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+	h := http.Header{}
+	batch.SetHeader(h)
+	h.Add("Rea-First", "8")
+	if _, err := ParseBatch(h); err == nil || !strings.Contains(err.Error(), "2 times") {
+		t.Errorf("first twice: %v", err)
+	}
+}
+
+func FuzzParseBatch(f *testing.F) {
+	f.Add(batch.Stream, "7", "8", "b", "1")
+	f.Add("", "+1", "18446744073709551616", "\x00", "-1")
+	f.Fuzz(func(t *testing.T, stream, first, last, id, schema string) {
+		h := http.Header{"Rea-Stream": {stream}, "Rea-First": {first}, "Rea-Last": {last}, "Rea-Batch": {id}, "Rea-Schema": {schema}}
+		b, err := ParseBatch(h)
+		if err != nil {
+			return
+		}
+		again := http.Header{}
+		b.SetHeader(again)
+		again.Del("Content-Type")
+		if d := cmp.Diff(h, again); d != "" {
+			t.Error(d)
+		}
+	})
+}

@@ -1,0 +1,112 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// The window of a frame is the memory that its reader needs. Ours is small for
+// the agent's sake; what we read may be larger, but never as large as the 8 MiB
+// that RFC 9659 lets "Content-Encoding: zstd" have.
+const (
+	window    = 256 << 10
+	maxWindow = 1 << 20
+)
+
+// ErrTooLarge says that a body decodes to more than the limit.
+var ErrTooLarge = errors.New("body is larger than the limit when decoded")
+
+// A Compressor makes zstd frames. It belongs to one goroutine at a time.
+type Compressor struct{ enc *zstd.Encoder }
+
+// NewCompressor returns a Compressor. It takes its memory at the first Append.
+func NewCompressor() *Compressor {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithEncoderCRC(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return &Compressor{enc}
+}
+
+// Append appends src as one complete frame with a checksum to dst and returns
+// the longer slice. Frames concatenate: the frames of two batches of lines, one
+// after the other, decode to both.
+func (c *Compressor) Append(dst, src []byte) []byte { return c.enc.EncodeAll(src, dst) }
+
+// A Decompressor reads the frames of strangers. It belongs to one goroutine at
+// a time, is worth keeping in a sync.Pool, and holds no goroutine of its own.
+type Decompressor struct {
+	dec *zstd.Decoder
+	src bytes.Reader
+}
+
+// NewDecompressor returns a Decompressor.
+func NewDecompressor() *Decompressor {
+	dec, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(1), // decodes in Read, not in goroutines
+		zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return &Decompressor{dec: dec}
+}
+
+// Decode appends what the frames in src hold to dst and returns the longer
+// slice. It stops with ErrTooLarge once that is more than limit bytes. The
+// sizes that frames declare are not believed: dst grows only by what came out
+// (WithDecoderMaxMemory does not bound a stream, so the reading is bounded).
+func (d *Decompressor) Decode(dst, src []byte, limit int) ([]byte, error) {
+	start := len(dst)
+	d.src.Reset(src)
+	defer d.src.Reset(nil)
+	if err := d.dec.Reset(&d.src); err != nil {
+		return dst, fmt.Errorf("zstd: %w", err)
+	}
+	for {
+		if len(dst) == cap(dst) {
+			dst = slices.Grow(dst, max(len(dst)-start, 64<<10))
+		}
+		room := min(cap(dst), start+limit+1)
+		n, err := d.dec.Read(dst[len(dst):room])
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst)-start > limit:
+			return dst[:start], ErrTooLarge
+		case err == io.EOF:
+			return dst, nil
+		case err != nil:
+			return dst[:start], fmt.Errorf("zstd: %w", err)
+		}
+	}
+}
+
+// IsZstd reports whether b begins as a zstd frame does; a line of JSON never does.
+func IsZstd(b []byte) bool { return bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) }
+
+// DecodedSize returns how many bytes one frame of Append decodes to, as its
+// header says. What is not zstd has the size that it has.
+func DecodedSize(b []byte) int {
+	if !IsZstd(b) {
+		return len(b)
+	}
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		return len(b) // no frame of Append
+	}
+	if !h.HasFCS {
+		return 255 // Append writes the size from 256 on
+	}
+	return int(min(h.FrameContentSize, math.MaxInt))
+}
