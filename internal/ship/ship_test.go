@@ -1,0 +1,370 @@
+package ship
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// A server is a RoundTripper that answers by a script, and then for ever 200.
+// It keeps what it said 200 to.
+type server struct {
+	t      *testing.T
+	began  time.Time
+	script []answer
+
+	mu   sync.Mutex
+	seen []string // "at first-last answer"
+	kept []string // lines
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string // "" is a proper Answer
+	err    error
+}
+
+func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
+	defer req.Body.Close()
+	raw, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	b, err := wire.ParseBatch(req.Header)
+	if err != nil {
+		s.t.Errorf("header: %v", err)
+	}
+	if int64(len(raw)) != req.ContentLength {
+		s.t.Errorf("body has %d bytes, Content-Length says %d", len(raw), req.ContentLength)
+	}
+	if req.Header.Get("Content-Encoding") == wire.Zstd {
+		if raw, err = wire.NewDecompressor().Decode(nil, raw, 1<<24); err != nil {
+			s.t.Errorf("body: %v", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := answer{status: http.StatusOK}
+	if len(s.script) > 0 {
+		a, s.script = s.script[0], s.script[1:]
+	}
+	what := strconv.Itoa(a.status)
+	if a.err != nil {
+		what = a.err.Error()
+	}
+	s.seen = append(s.seen, fmt.Sprintf("%d-%d %s", b.First, b.Last, what))
+	if a.err != nil {
+		return nil, a.err
+	}
+	body := a.body
+	if body == "" {
+		body = fmt.Sprintf(`{"last":%d}`, b.Last)
+		if a.status == http.StatusOK {
+			for line := range strings.Lines(string(raw)) {
+				s.kept = append(s.kept, strings.TrimSpace(line))
+			}
+		}
+	}
+	if a.header == nil {
+		a.header = http.Header{}
+	}
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: a.header, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+}
+
+// A lane is a queue with a writer and a sender to a server.
+type lane struct {
+	*Writer
+	*Sender
+	*server
+	queue *queue.Queue
+	set   metric.Set
+	log   bytes.Buffer
+	next  uint64
+}
+
+func newLane(t *testing.T, compress bool, script ...answer) *lane {
+	q, err := queue.Open(queue.Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close() })
+	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second, Lost: func(queue.Loss) {}})
+	l.Sender = NewSender(SenderOptions{
+		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
+		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
+		Explain: func(error) string { return "" }, Set: &l.set, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
+	})
+	return l
+}
+
+// keep keeps n lines and waits until they are durable.
+func (l *lane) keep(t *testing.T, n int) {
+	t.Helper()
+	var lines []byte
+	for i := range n {
+		lines = fmt.Appendf(lines, "{\"seq\":%d}\n", l.next+uint64(i))
+	}
+	wait, err := l.Keep(lines, l.next, n)
+	l.next += uint64(n)
+	if err == nil {
+		err = wait(t.Context())
+	}
+	if err != nil {
+		t.Errorf("keep: %v", err)
+	}
+}
+
+// run runs the writer while f does, and the sender for d after that.
+func (l *lane) run(t *testing.T, d time.Duration, f func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() { _ = l.Writer.Run(ctx) })
+	f()
+	cancel()
+	writer.Wait()
+	ctx, cancel = context.WithTimeout(t.Context(), d)
+	defer cancel()
+	_ = l.Sender.Run(ctx)
+}
+
+func lines(from, to int) (list []string) {
+	for i := from; i <= to; i++ {
+		list = append(list, fmt.Sprintf(`{"seq":%d}`, i))
+	}
+	return list
+}
+
+func (l *lane) metric(t *testing.T, want string) {
+	t.Helper()
+	var out bytes.Buffer
+	if _, err := l.set.WriteTo(&out); err != nil || !strings.Contains(out.String(), want+"\n") {
+		t.Errorf("metrics lack %q:\n%s", want, out.String())
+	}
+}
+
+func TestLinesOfManyReachTheServerInOneBatch(t *testing.T) {
+	for name, compress := range map[string]bool{"zstd": true, "plain": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(t, compress)
+				l.run(t, time.Minute, func() {
+					l.keep(t, 2)
+					var sources sync.WaitGroup
+					for range 5 {
+						n := l.next
+						l.next++
+						wait, err := l.Keep(fmt.Appendf(nil, "{\"seq\":%d}\n", n), n, 1)
+						if err != nil {
+							t.Error(err)
+						}
+						sources.Go(func() { _ = wait(t.Context()) })
+					}
+					sources.Wait()
+				})
+				if d := cmp.Diff(lines(1, 7), l.kept); d != "" {
+					t.Errorf("kept (-want +got):\n%s", d)
+				}
+				if s := l.queue.Stats(); s.Records != 0 {
+					t.Errorf("queue still holds %+v", s)
+				}
+				if d := cmp.Diff([]string{"1-7 200"}, l.seen); d != "" {
+					t.Errorf("requests (-want +got):\n%s", d)
+				}
+				l.metric(t, `rea_batches_sent_total{lane="test"} 1`)
+				l.metric(t, `rea_events_sent_total{lane="test"} 7`)
+			})
+		})
+	}
+}
+
+func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer answer
+		reason string
+		least  time.Duration // before the next try
+		most   time.Duration
+	}{
+		"no connection":              {answer{err: errors.New("connection refused")}, "unreachable", 0, 500 * time.Millisecond},
+		"time-out":                   {answer{err: context.DeadlineExceeded}, "timeout", 0, 500 * time.Millisecond},
+		"a page of another server":   {answer{status: 200, body: "<html>sign in</html>"}, "answer", 0, 500 * time.Millisecond},
+		"only a part was kept":       {answer{status: 200, body: `{"last":2}`}, "answer", 0, 500 * time.Millisecond},
+		"redirect":                   {answer{status: 302, body: "moved"}, "server", 0, 500 * time.Millisecond},
+		"not allowed":                {answer{status: 403, body: `{"error":"revoked"}`}, "denied", 15 * time.Second, 45 * time.Second},
+		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 15 * time.Second, 45 * time.Second},
+		"too large":                  {answer{status: 413, body: `{"error":"over 4 MiB"}`}, "too_large", 0, 500 * time.Millisecond},
+		"a line at fault":            {answer{status: 422, body: `{"error":"not JSON","line":2}`}, "rejected", 0, 500 * time.Millisecond},
+		"busy, with a time":          {answer{status: 503, header: http.Header{"Retry-After": {"60"}}}, "busy", 60 * time.Second, 90 * time.Second},
+		"busy, without one":          {answer{status: 429}, "busy", 0, 500 * time.Millisecond},
+		"asks for ever":              {answer{status: 503, header: http.Header{"Retry-After": {"999999999"}}}, "busy", 10 * time.Minute, 15 * time.Minute},
+		"a Retry-After of nonsense":  {answer{status: 503, header: http.Header{"Retry-After": {"-1"}}}, "busy", 0, 500 * time.Millisecond},
+		"the server's own trouble":   {answer{status: 500}, "server", 0, 500 * time.Millisecond},
+		"a status that nobody knows": {answer{status: 299}, "server", 0, 500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(t, true, c.answer)
+				l.run(t, time.Hour, func() { l.keep(t, 4) })
+				if d := cmp.Diff(lines(1, 4), l.kept); d != "" {
+					t.Errorf("kept (-want +got):\n%s", d)
+				}
+				l.metric(t, fmt.Sprintf(`rea_batch_errors_total{lane="test",reason=%q} 1`, c.reason))
+				if s := l.Sender.State(); s.State != "ok" || s.LastSuccess.Sub(l.began) > c.most+time.Second || s.LastSuccess.Sub(l.began) < c.least {
+					t.Errorf("%+v, %v after the start", s, s.LastSuccess.Sub(l.began))
+				}
+				if n := strings.Count(l.log.String(), "level=WARN"); n != 1 {
+					t.Errorf("said %d times:\n%s", n, l.log.String())
+				}
+			})
+		})
+	}
+}
+
+func TestADeadServerIsTriedGentlyAndSaidNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var script []answer
+		for range 10_000 {
+			script = append(script, answer{err: errors.New("connection refused")})
+		}
+		l := newLane(t, true, script...)
+		l.run(t, time.Hour, func() { l.keep(t, 1) })
+		if n := len(l.seen); n < 3600/4 || n > 3600 {
+			t.Errorf("%d tries in an hour, want about one in two and a half seconds", n)
+		}
+		if n := strings.Count(l.log.String(), "\n"); n < 11 || n > 13 {
+			t.Errorf("%d lines of log in an hour:\n%s", n, l.log.String())
+		}
+		if s := l.Sender.State(); s.State != "failing" || s.LastError != "connection refused" {
+			t.Errorf("%+v", s)
+		}
+		if s := l.queue.Stats(); s.Events != 1 {
+			t.Errorf("queue holds %+v", s)
+		}
+	})
+}
+
+func TestABatchOverTheLimitIsSentInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tooLarge := answer{status: 413}
+		l := newLane(t, true, tooLarge, tooLarge)
+		l.run(t, time.Hour, func() {
+			for range 8 {
+				l.keep(t, 1)
+			}
+		})
+		want := []string{"1-8 Request Entity Too Large", "1-4 Request Entity Too Large", "1-2 200", "3-8 200"}
+		for i := range want {
+			want[i] = strings.ReplaceAll(want[i], "Request Entity Too Large", "413")
+		}
+		if d := cmp.Diff(want, l.seen); d != "" {
+			t.Errorf("requests (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestABatchEndsAtAHoleAndWhereTheEncodingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Hour, func() {
+			l.keep(t, 2)
+			l.next += 3 // lost, and declared elsewhere
+			l.keep(t, 2)
+			l.zstd = nil
+			l.keep(t, 2)
+		})
+		if d := cmp.Diff([]string{"1-2 200", "6-7 200", "8-9 200"}, l.seen); d != "" {
+			t.Errorf("requests (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestFullJitterStaysWithinItsBounds(t *testing.T) {
+	b := Backoff{500 * time.Millisecond, 5 * time.Second}
+	for failures, most := range map[uint64]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 4: 4 * time.Second, 5: 5 * time.Second, 60: 5 * time.Second} {
+		var low, high time.Duration = time.Hour, 0
+		for range 2000 {
+			d := b.delay(failures, &failure{})
+			low, high = min(low, d), max(high, d)
+		}
+		if high > most || high < most*9/10 || low > most/10 {
+			t.Errorf("after %d failures: %v to %v, want all of 0 to %v", failures, low, high, most)
+		}
+	}
+}
+
+func TestTheBudgetBoundsTriesAMinute(t *testing.T) {
+	b := budget{perMinute: 6}
+	now := time.Unix(0, 0)
+	tries := 0
+	for now.Before(time.Unix(600, 0)) {
+		now = now.Add(max(time.Second, b.take(now)))
+		tries++
+	}
+	if tries < 60 || tries > 67 {
+		t.Errorf("%d tries in ten minutes at six a minute", tries)
+	}
+}
+
+func TestAWriterThatStopsKeepsWhatItHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		done.Go(func() { _ = l.Writer.Run(ctx) })
+		l.keep(t, 1) // the first goes at once
+		wait, err := l.Keep([]byte("{\"seq\":2}\n"), 2, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := wait(t.Context()); err != nil {
+			t.Errorf("the last line: %v", err)
+		}
+		done.Wait()
+		if n := l.queue.Next(); n != 3 {
+			t.Errorf("next number is %d, want 3", n)
+		}
+		if _, err := l.Keep([]byte("{\"seq\":3}\n"), 3, 1); !errors.Is(err, errClosed) {
+			t.Errorf("Keep after the end returned %v", err)
+		}
+	})
+}
+
+func TestAFullGroupDoesNotLinger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Minute, func() {
+			l.keep(t, 1)
+			began := time.Now()
+			big := []byte(`{"x":"` + strings.Repeat("y", recordBytes-20) + "\"}\n")
+			for range 4 {
+				if _, err := l.Keep(big, l.next, 1); err != nil {
+					t.Error(err)
+				}
+				l.next++
+			}
+			if d := time.Since(began); d != 0 {
+				t.Errorf("full groups waited %v", d)
+			}
+		})
+		if len(l.kept) != 5 {
+			t.Errorf("kept %d lines, want 5", len(l.kept))
+		}
+	})
+}

@@ -1,0 +1,219 @@
+// Package ship takes lines to the server by way of the disk queue.
+//
+// A Writer gathers lines into records, compresses each once as a zstd frame and
+// appends it to the queue; lines are safe when that is durable, and everybody
+// whose lines are in the record shares the wait. A Sender reads records from the
+// queue, posts them as they lie, and acknowledges them only when the server says
+// that it keeps them. The queue between the two is the only place where sending
+// is decoupled from collecting.
+package ship
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// recordBytes is the size of the lines at which a record is closed.
+const recordBytes = 256 << 10
+
+// spareBytes is the largest buffer that is kept between records.
+const spareBytes = 64 << 10
+
+var errClosed = errors.New("the agent is stopping")
+
+// WriterOptions say how a Writer gathers.
+type WriterOptions struct {
+	Queue    *queue.Queue
+	Compress bool
+	Linger   time.Duration    // how long a record waits for more lines
+	Lost     func(queue.Loss) // told of what the queue had to give up
+}
+
+// A Writer is the keeper of one lane. It keeps only while Run runs.
+type Writer struct {
+	o     WriterOptions
+	zstd  *wire.Compressor // nil for plain lines
+	wake  chan struct{}    // capacity 1: there are lines to commit
+	frame []byte           // the record being written
+
+	mu     sync.Mutex
+	room   sync.Cond // the open group was taken
+	open   *group
+	spare  []byte
+	closed bool
+}
+
+// A group is the lines of one record and those who wait for it.
+type group struct {
+	lines []byte
+	first uint64
+	count int
+	full  chan struct{} // capacity 1: do not linger
+	done  chan struct{}
+	err   error // valid when done is closed
+}
+
+// NewWriter returns a Writer.
+func NewWriter(o WriterOptions) *Writer {
+	w := &Writer{o: o, wake: make(chan struct{}, 1)}
+	w.room.L = &w.mu
+	w.open = newGroup(nil)
+	if o.Compress {
+		w.zstd = wire.NewCompressor()
+	}
+	return w
+}
+
+func newGroup(buf []byte) *group {
+	return &group{lines: buf[:0], full: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// Stream returns the id of the queue's sequence of numbers.
+func (w *Writer) Stream() string { return w.o.Queue.Stream().String() }
+
+// Next returns the first free number.
+func (w *Writer) Next() uint64 { return w.o.Queue.Next() }
+
+// Keep adds n lines, numbered from first, to the open group, and returns how to
+// wait until they are durable. It waits itself while the open group is full.
+func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.closed && w.open.count > 0 && len(w.open.lines)+len(lines) > recordBytes {
+		signal(w.open.full)
+		w.room.Wait()
+	}
+	if w.closed {
+		return nil, errClosed
+	}
+	g := w.open
+	if g.count == 0 {
+		g.first = first
+		signal(w.wake)
+	}
+	g.lines = append(g.lines, lines...)
+	g.count += n
+	return g.wait, nil
+}
+
+// wait returns when the group is durable or is not going to be.
+func (g *group) wait(ctx context.Context) error {
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run commits groups until ctx ends, and then the last one.
+func (w *Writer) Run(ctx context.Context) error {
+	linger := time.Duration(0) // the first record of a run goes at once
+	for {
+		select {
+		case <-w.wake:
+			w.linger(ctx, linger)
+			w.commit()
+			linger = w.o.Linger
+		case <-ctx.Done():
+			w.mu.Lock()
+			w.closed = true
+			w.mu.Unlock()
+			w.room.Broadcast()
+			w.commit()
+			return nil
+		}
+	}
+}
+
+// linger waits for more lines.
+func (w *Writer) linger(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
+	w.mu.Lock()
+	full := w.open.full
+	w.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-full:
+	case <-ctx.Done():
+	}
+}
+
+// commit makes the open group a durable record.
+func (w *Writer) commit() {
+	w.mu.Lock()
+	g := w.open
+	if g.count == 0 {
+		w.mu.Unlock()
+		return
+	}
+	w.open = newGroup(w.spare)
+	w.spare = nil
+	w.mu.Unlock()
+	w.room.Broadcast()
+
+	g.err = w.append(g)
+	buf := g.lines
+	close(g.done)
+	if cap(buf) <= spareBytes {
+		w.mu.Lock()
+		w.spare = buf
+		w.mu.Unlock()
+	}
+}
+
+func (w *Writer) append(g *group) error {
+	data := g.lines
+	if w.zstd != nil {
+		w.frame = w.zstd.Append(w.frame[:0], g.lines)
+		data = w.frame
+	}
+	// Not the caller's context: lines that were numbered are written even when
+	// the agent stops.
+	err := w.o.Queue.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
+	if cap(w.frame) > spareBytes {
+		w.frame = nil
+	}
+	for _, l := range w.o.Queue.Losses() {
+		w.o.Lost(l)
+	}
+	if err != nil {
+		return &refusal{err, w.o.Queue.Stats().State}
+	}
+	return nil
+}
+
+// A refusal says why the queue did not take a record.
+type refusal struct {
+	error
+	state string // of the queue: full, disk_full, read_only, io_error
+}
+
+// Cause is the cause in the gap event.
+func (r *refusal) Cause() string {
+	switch r.state {
+	case "full":
+		return queue.CauseQueueFull
+	case "ok": // it was another record that failed last
+		return "write_failed"
+	}
+	return r.state
+}
+
+func (r *refusal) Unwrap() error { return r.error }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
