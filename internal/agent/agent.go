@@ -1,0 +1,177 @@
+// Package agent is REA on an endpoint: it wires the collectors to the pipeline,
+// the pipeline to where events are safe, and that to the server.
+//
+// config.go is the whole configuration, sources.go the list of collectors,
+// output.go where events go; this file is the agent's life. The agent stops in
+// the order of the flow: the sources first, then a last event that says so, then
+// the writers with what they still hold, then the senders. What the server has not
+// acknowledged by then is in the queue and goes out at the next start.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/collect"
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/pipeline"
+	"github.com/rea-agent/rea/internal/status"
+)
+
+// lastWords is how long the event that says that the agent stops may take.
+const lastWords = 2 * time.Second
+
+// What kind of error New and Run return, where a program acts on it.
+var (
+	ErrConfig = errors.New("what the configuration names cannot be used")
+	ErrBusy   = errors.New("something is in use by another process")
+	ErrOutput = errors.New("events cannot be written")
+)
+
+// kind is an error that is also one of those above, without saying so.
+type kind struct {
+	error
+	is error
+}
+
+func (k *kind) Is(target error) bool { return target == k.is }
+func (k *kind) Unwrap() error        { return k.error }
+
+// Options are what an agent is made of.
+type Options struct {
+	Config  Config
+	Hash    string // of the configuration, for the start event
+	Version string
+	Log     *slog.Logger // the agent's own log
+	Stdout  *os.File     // where events go with logging.mode = "stdout"
+}
+
+// An Agent is made by New, runs once, and is closed by Run.
+type Agent struct {
+	o        Options
+	node     string
+	started  time.Time
+	metrics  *metric.Set
+	output   *output
+	pipeline *pipeline.Pipeline
+	runner   *collect.Runner
+	status   *status.Server // nil when off
+	end      context.CancelCauseFunc
+}
+
+// New opens everything that can be refused: certificates, queue, files, the
+// status port. What it returns has not read or sent anything yet.
+func New(o Options) (*Agent, error) {
+	a := &Agent{o: o, started: time.Now(), metrics: new(metric.Set), end: func(error) {}}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("name of this machine: %w", err)
+	}
+	if a.output, err = a.open(); err != nil {
+		return nil, err
+	}
+	if a.status, err = a.listen(); err != nil {
+		return nil, errors.Join(err, a.output.close())
+	}
+	a.pipeline = pipeline.New(pipeline.Options{
+		Node:          a.node,
+		Host:          hostname,
+		MaxEventBytes: o.Config.Agent.MaxEventBytes,
+		Redact:        pipeline.Redactor(o.Config.Agent.RedactPII, o.Config.Collectors.RedactCmdline),
+		Metrics:       a.output.metrics,
+		Evidence:      a.output.evidence,
+		Tees:          a.output.tees,
+		Set:           a.metrics,
+		Log:           o.Log,
+	})
+	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
+	for _, s := range sources(&o.Config) {
+		if s.section.Enabled {
+			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
+		}
+	}
+	return a, nil
+}
+
+// Run collects and delivers until ctx ends, and then closes the agent. It
+// returns nil after an orderly end, else what ended it.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, a.end = context.WithCancelCause(ctx)
+	defer a.end(nil)
+	wait := a.start(ctx)
+	var start sync.WaitGroup // the sources need not wait until its event is on the disk
+	start.Go(func() {
+		a.tell(ctx, &event.Notice{Action: "start", Version: a.o.Version, ConfigHash: a.o.Hash, PID: os.Getpid()})
+	})
+	_ = a.runner.Run(ctx)
+	start.Wait()
+	return a.stop(ctx, wait)
+}
+
+// Once takes one reading of every collector, keeps it, and closes the agent.
+func (a *Agent) Once(ctx context.Context) error {
+	ctx, a.end = context.WithCancelCause(ctx)
+	defer a.end(nil)
+	wait := a.start(ctx)
+	err := a.runner.Once(ctx)
+	if cause := ended(ctx); cause != nil {
+		err = cause // what the sources say then is only what follows from it
+	}
+	a.end(nil)
+	wait()
+	return errors.Join(err, a.output.close())
+}
+
+// start runs what is not a source. The function that it returns ends the writers
+// and waits for everything.
+func (a *Agent) start(ctx context.Context) (wait func()) {
+	writing, endWriting := context.WithCancel(context.WithoutCancel(ctx))
+	var writers, others sync.WaitGroup
+	for _, l := range a.output.lanes {
+		writers.Go(func() { _ = l.writer.Run(writing) })
+		others.Go(func() { _ = l.sender.Run(ctx) })
+	}
+	if a.status != nil {
+		others.Go(func() {
+			if err := a.status.Run(ctx); err != nil {
+				a.end(err)
+			}
+		})
+	}
+	return func() {
+		endWriting()
+		writers.Wait()
+		others.Wait()
+	}
+}
+
+func (a *Agent) stop(ctx context.Context, wait func()) error {
+	cause := ended(ctx)
+	if cause == nil {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		a.tell(last, &event.Notice{Action: "stop", Lasted: time.Since(a.started)})
+		cancel()
+	}
+	wait()
+	return errors.Join(cause, a.output.close())
+}
+
+// ended returns what ended ctx, or nil where that was the caller.
+func ended(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+func (a *Agent) tell(ctx context.Context, n *event.Notice) {
+	if err := a.pipeline.Emit(ctx, event.Event{Time: time.Now(), Kind: event.Agent, Body: n}); err != nil {
+		a.o.Log.Error("emit agent event", "action", n.Action, "error", err.Error())
+	}
+}

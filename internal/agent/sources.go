@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"github.com/rea-agent/rea/internal/collect"
+	"github.com/rea-agent/rea/internal/collect/cpu"
+	"github.com/rea-agent/rea/internal/collect/disk"
+	"github.com/rea-agent/rea/internal/collect/host"
+	"github.com/rea-agent/rea/internal/collect/mem"
+	"github.com/rea-agent/rea/internal/collect/netif"
+	"github.com/rea-agent/rea/internal/collect/proc"
+	"github.com/rea-agent/rea/internal/event"
+)
+
+// A source is one collector: the kind of its events, which is its name as well,
+// what they hold, when it is read, and how it is made.
+type source struct {
+	kind    event.Kind
+	schema  string
+	section CollectorSection
+	open    func() collect.Reader
+}
+
+// sources lists the collectors, one line each.
+func sources(c *Config) []source {
+	s := &c.Collectors
+	return []source{
+		{event.CPU, cpu.Schema, s.CPU, func() collect.Reader { return cpu.New() }},
+		{event.Memory, mem.Schema, s.Memory, func() collect.Reader { return mem.New() }},
+		{event.Disk, disk.Schema, s.Disk, func() collect.Reader { return disk.New(disk.Config{}) }},
+		{event.Network, netif.Schema, s.Network, func() collect.Reader { return netif.New() }},
+		{event.Process, proc.Schema, s.Process, func() collect.Reader { return proc.New(processes(c)) }},
+		{event.Host, host.Schema, s.Host, func() collect.Reader { return host.New() }},
+	}
+}
+
+// processes says what the process collector may read: what is redacted anyway
+// is not even read.
+func processes(c *Config) proc.Config {
+	return proc.Config{
+		TopN:         c.Collectors.TopNProcs,
+		CommandLines: !c.Collectors.RedactCmdline && !c.Agent.RedactPII,
+		Users:        !c.Agent.RedactPII,
+	}
+}
