@@ -1,0 +1,143 @@
+// Command rea-server receives what rea-agents deliver, keeps each event once,
+// and shows what arrived. docs/configuration.md lists its keys, --help its
+// commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rea-agent/rea/internal/cli"
+	"github.com/rea-agent/rea/internal/config"
+	"github.com/rea-agent/rea/internal/server"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(program().Main(ctx, os.Args[1:]))
+}
+
+// program is the tree of commands.
+func program() *cli.Program {
+	s := &settings{config: server.Default()}
+	return &cli.Program{
+		Name:    "rea-server",
+		Summary: "receives what agents deliver, keeps each event once, and shows it",
+		Default: "serve",
+		Flags:   s.flags(),
+		Keys:    s.keys(),
+		Examples: []cli.Example{
+			{Line: "certs --dns rea.example.org", Tells: "certificates for this server and one agent, into the folder certs"},
+			{Line: "--config /etc/rea/server.toml", Tells: "receive; what the service does"},
+			{Line: "hosts", Tells: "which agents there are"},
+			{Line: "events --follow", Tells: "live, a line for each event"},
+		},
+		Commands: []*cli.Command{
+			{Name: "serve", Summary: "receive until told to stop", Run: s.serve},
+			hostsCommand(s),
+			eventsCommand(s),
+			certsCommand(),
+		},
+	}
+}
+
+// settings is the configuration on its way from the command line, the
+// environment and the file into the server.
+type settings struct {
+	config server.Config
+	file   string
+	args   []config.Arg
+}
+
+// flags are those of every command, apart from the keys.
+func (s *settings) flags() []cli.Flag {
+	file := cli.File(&s.file, "config", "The configuration file; "+server.DefaultFile()+" where it is there.")
+	file.Short = "c"
+	return []cli.Flag{file, {Name: "data-dir", Arg: "FOLDER", Usage: "The folder of what was received: server.data_dir.", Path: true, Set: s.setter("server.data_dir")}}
+}
+
+// keys makes a flag of every key.
+func (s *settings) keys() []cli.Flag {
+	var flags []cli.Flag
+	for _, k := range s.config.Keys() {
+		f := cli.Flag{Name: k.Name, Usage: k.Usage, Choices: k.Value.Choices(), Path: k.Value.IsPath(), Set: s.setter(k.Name)}
+		if !k.Value.IsBool() {
+			f.Arg = "VALUE"
+		}
+		flags = append(flags, f)
+	}
+	return flags
+}
+
+func (s *settings) setter(key string) func(written, value string) error {
+	return func(written, value string) error {
+		s.args = append(s.args, config.Arg{Key: key, Text: value, Flag: written})
+		return nil
+	}
+}
+
+// load merges all layers into s.config.
+func (s *settings) load(spec config.Spec) error {
+	_, err := spec.Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Environ: os.Environ(), Args: s.args})
+	if err != nil {
+		return cli.Fail(cli.Config, err, "")
+	}
+	return nil
+}
+
+func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
+	if err := s.load(s.config.ServingSpec()); err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the server stays
+	return explain(server.Run(ctx, s.config, logger(in, s.config.Logging.Level)))
+}
+
+// open opens the data folder for reading.
+func (s *settings) open() (*server.Reader, error) {
+	if err := s.load(s.config.Spec()); err != nil {
+		return nil, err
+	}
+	r, err := server.OpenReader(s.config.Server.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.Fail(cli.Unavailable, err, "name the folder of the server: --config FILE or --data-dir FOLDER")
+	}
+	return r, explain(err)
+}
+
+// logger writes the server's own log to standard error: text for people, JSON
+// for everything else.
+func logger(in *cli.Invocation, level string) *slog.Logger {
+	o := &slog.HandlerOptions{}
+	var l slog.Level
+	if l.UnmarshalText([]byte(level)) == nil { // one of four words, checked with the configuration
+		o.Level = l
+	}
+	if cli.IsTerminal(in.Stderr) {
+		return slog.New(slog.NewTextHandler(in.Stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(in.Stderr, o))
+}
+
+// explain gives an error of the server the exit code that scripts rely on.
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, server.ErrConfig):
+		return cli.Fail(cli.Config, err, "")
+	case errors.Is(err, fs.ErrPermission):
+		return cli.Fail(cli.Permission, err, "")
+	case errors.Is(err, server.ErrAddress):
+		return cli.Fail(cli.Unavailable, err, "")
+	case errors.Is(err, server.ErrData):
+		return cli.Fail(cli.IO, err, "")
+	}
+	return cli.Fail(cli.Internal, err, "")
+}

@@ -1,0 +1,327 @@
+// Package ingest receives batches: POST /ingest.
+//
+// Who sends is read from the verified certificate, never from what is sent.
+// Nothing is believed of a request and nothing of it is held in memory that was
+// not reserved first: its headers, size, compression and every line are checked
+// (package wire), and only a whole batch that is right goes to the Store. 200
+// is answered after the Store has it durably. A refusal says why, and which
+// line is at fault; docs/wire.md has the table.
+package ingest
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/trouble"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// A Batch is what was received: lines First to Last of a stream, checked, and
+// what they are about.
+type Batch struct {
+	Node, Stream string
+	First, Last  uint64
+	ID           string
+	Agent        string // what the agent says it is; printable ASCII
+	Received     time.Time
+	Earliest     time.Time
+	Latest       time.Time
+	Hosts        []string
+	Kinds        []string
+	Lines        []byte // NDJSON
+	Frames       []byte // the same as it came, if that was zstd
+}
+
+// A Store keeps batches. Put returns once b is durable, with the highest number
+// that is kept of its stream, and keeps no line twice. Its error is ErrConflict
+// where lines are kept with other content; any other one means: try again
+// later. b is borrowed until Put returns.
+type Store interface {
+	Put(ctx context.Context, b *Batch) (high uint64, err error)
+}
+
+// ErrConflict is the error of a Store for numbers that are kept with other content.
+var ErrConflict = errors.New("these numbers are kept with other content: two agents use one stream, as when a machine was cloned")
+
+// Limits bound what clients may ask.
+type Limits struct {
+	Body     int // bytes of a request
+	Decoded  int // and decompressed
+	Line     int // bytes
+	Lines    int // in a batch
+	InFlight int // requests being worked on
+	Memory   int // bytes of all requests being worked on; at least Body and Decoded together
+}
+
+// perNode bounds the requests of one node at a time: it has two streams, and may
+// be starting anew.
+const perNode = 4
+
+// A Handler serves IngestPath.
+type Handler struct {
+	store  Store
+	node   func(*x509.Certificate) (string, error)
+	log    *slog.Logger
+	limits Limits
+	memory budget
+	work   sync.Pool // of *work
+
+	keeping trouble.Trouble // of the Store
+
+	mu       sync.Mutex
+	total    int                         // guarded by mu
+	flying   map[string]int              // requests by node, and by node and stream; guarded by mu
+	troubles map[string]*trouble.Trouble // of nodes that were refused; guarded by mu
+}
+
+// New returns a Handler. node names the agent of a verified certificate.
+func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, log *slog.Logger) *Handler {
+	h := &Handler{store: store, node: node, log: log, limits: limits, memory: budget{free: limits.Memory}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{}}
+	h.work.New = func() any { return newWork(limits) }
+	return h
+}
+
+// A refusal is an answer other than 200.
+type refusal struct {
+	status int
+	line   int           // at fault; 0 where none is
+	retry  time.Duration // when to come again; 0 where that would not help
+	high   uint64
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+func refuse(status int, format string, args ...any) *refusal {
+	return &refusal{status: status, err: fmt.Errorf(format, args...)}
+}
+
+// busy is a refusal of something that will be possible in a while.
+func busy(status int, retry time.Duration, format string, args ...any) *refusal {
+	return &refusal{status: status, retry: retry, err: fmt.Errorf(format, args...)}
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer h.survive(w, r)
+	node, high, err := h.receive(r)
+	if err == nil {
+		h.accepted(node)
+		answer(w, http.StatusOK, wire.Answer{Last: high})
+		return
+	}
+	var no *refusal
+	if !errors.As(err, &no) {
+		no = &refusal{status: http.StatusInternalServerError, err: err}
+	}
+	h.refused(r, node, no)
+	if no.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	if no.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((no.retry+time.Second-1)/time.Second)))
+	}
+	answer(w, no.status, wire.Answer{Last: no.high, Error: clip(no.err.Error()), Line: no.line})
+}
+
+// refused says what an agent was refused, once while it goes on.
+func (h *Handler) refused(r *http.Request, node string, no *refusal) {
+	h.mu.Lock()
+	t := h.troubles[node]
+	if t == nil {
+		t = new(trouble.Trouble)
+		h.troubles[node] = t // as many as there are certificates
+	}
+	h.mu.Unlock()
+	if !t.Failed(no.err.Error()) {
+		return
+	}
+	_, times := t.Now()
+	h.log.Log(r.Context(), level(no.status), "request refused", "status", no.status, "reason", clip(no.err.Error()), "line", no.line, "times", times,
+		"node", node, "client", r.RemoteAddr, "batch", clip(r.Header.Get("Rea-Batch")), "stream", clip(r.Header.Get("Rea-Stream")))
+}
+
+// accepted ends the trouble of a node, if it had any.
+func (h *Handler) accepted(node string) {
+	h.mu.Lock()
+	t := h.troubles[node]
+	delete(h.troubles, node)
+	h.mu.Unlock()
+	if t == nil {
+		return
+	}
+	if times, lasted := t.Worked(); times > 0 {
+		h.log.Info("accepted again", "node", node, "refused", times, "after", lasted.Round(time.Millisecond).String())
+	}
+}
+
+// level is low for what agents get over by themselves.
+func level(status int) slog.Level {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusRequestEntityTooLarge:
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
+func answer(w http.ResponseWriter, status int, a wire.Answer) {
+	b, err := json.Marshal(a)
+	if err != nil {
+		panic(err) // a struct of numbers and a string
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.WriteHeader(status)
+	w.Write(append(b, '\n')) // who is gone comes again with the same batch
+}
+
+// survive turns a bug into an answer. There is nothing to undo: what a request
+// holds is released by its own defers on the way here.
+func (h *Handler) survive(w http.ResponseWriter, r *http.Request) {
+	if p := recover(); p != nil {
+		h.log.Error("bug: request ended in panic", "panic", fmt.Sprint(p), "client", r.RemoteAddr, "stack", string(debug.Stack()))
+		answer(w, http.StatusInternalServerError, wire.Answer{Error: "the server has a bug; its log tells more"})
+	}
+}
+
+// receive takes one request from its head to the Store.
+func (h *Handler) receive(r *http.Request) (node string, high uint64, err error) {
+	if node, err = h.who(r); err != nil {
+		return "", 0, err
+	}
+	b, err := h.head(r)
+	if err != nil {
+		return node, 0, err
+	}
+	b.Node = node
+	land, err := h.takeOff(node, b.Stream)
+	if err != nil {
+		return node, 0, err
+	}
+	defer land()
+	w := h.work.Get().(*work)
+	defer w.release(&h.work)
+	w.reserve = h.memory.hold()
+	defer w.reserve.release()
+	if err := w.read(r, b); err != nil {
+		return node, 0, err
+	}
+	if err := w.check(b); err != nil {
+		return node, 0, err
+	}
+	high, err = h.keep(r.Context(), b)
+	return node, high, err
+}
+
+// who returns the node that the client's certificate names.
+func (h *Handler) who(r *http.Request) (string, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return "", refuse(http.StatusForbidden, "a verified client certificate is needed")
+	}
+	node, err := h.node(r.TLS.VerifiedChains[0][0])
+	if err != nil {
+		return "", refuse(http.StatusForbidden, "%w", err)
+	}
+	return node, nil
+}
+
+// head checks what can be checked before the body is read.
+func (h *Handler) head(r *http.Request) (*Batch, error) {
+	encoding := r.Header["Content-Encoding"]
+	switch {
+	case r.Method != http.MethodPost:
+		return nil, refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
+	case r.Header.Get("Content-Type") != wire.ContentType:
+		return nil, refuse(http.StatusUnsupportedMediaType, "want content type %s", wire.ContentType)
+	case len(encoding) > 1 || len(encoding) == 1 && encoding[0] != wire.Zstd:
+		return nil, refuse(http.StatusUnsupportedMediaType, "want content encoding %s, or none", wire.Zstd)
+	case r.ContentLength < 0:
+		return nil, refuse(http.StatusLengthRequired, "want a content length")
+	case r.ContentLength > int64(h.limits.Body):
+		return nil, refuse(http.StatusRequestEntityTooLarge, "body has %d bytes, the limit is %d", r.ContentLength, h.limits.Body)
+	}
+	head, err := wire.ParseBatch(r.Header)
+	switch {
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "%w", err)
+	case head.Schema != wire.Schema:
+		return nil, refuse(http.StatusBadRequest, "schema %d is not known here, want %d", head.Schema, wire.Schema)
+	case head.Last-head.First >= uint64(h.limits.Lines):
+		return nil, refuse(http.StatusRequestEntityTooLarge, "batch has %d lines, the limit is %d", head.Last-head.First+1, h.limits.Lines)
+	}
+	return &Batch{
+		Stream: head.Stream, First: head.First, Last: head.Last, ID: head.ID,
+		Agent: clip(r.UserAgent()), Received: time.Now(),
+	}, nil
+}
+
+// takeOff counts a request in, and returns how to count it out.
+func (h *Handler) takeOff(node, stream string) (land func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	lane := node + "/" + stream
+	switch {
+	case h.flying[lane] > 0:
+		return nil, busy(http.StatusTooManyRequests, time.Second, "another batch of this stream is on its way: one at a time")
+	case h.flying[node] >= perNode:
+		return nil, busy(http.StatusTooManyRequests, time.Second, "%d batches of this agent are on their way", perNode)
+	case h.total >= h.limits.InFlight:
+		return nil, busy(http.StatusServiceUnavailable, 2*time.Second, "%d batches are on their way", h.total)
+	}
+	h.add(node, lane, 1)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.add(node, lane, -1)
+	}, nil
+}
+
+// add wants mu.
+func (h *Handler) add(node, lane string, n int) {
+	h.total += n
+	for _, k := range []string{node, lane} {
+		if h.flying[k] += n; h.flying[k] == 0 {
+			delete(h.flying, k)
+		}
+	}
+}
+
+// keep hands b to the Store. A client that goes away does not stop that: it
+// comes again, and then finds its batch kept.
+func (h *Handler) keep(ctx context.Context, b *Batch) (uint64, error) {
+	high, err := h.store.Put(context.WithoutCancel(ctx), b)
+	switch {
+	case errors.Is(err, ErrConflict):
+		return 0, &refusal{status: http.StatusConflict, high: high, err: err}
+	case err != nil:
+		if h.keeping.Failed(err.Error()) { // for the log of the server, not for agents
+			h.log.Error("batches cannot be kept; agents keep them and come again", "error", err, "node", b.Node, "batch", b.ID)
+		}
+		return 0, busy(http.StatusServiceUnavailable, 10*time.Second, "the server cannot keep batches now")
+	}
+	if times, lasted := h.keeping.Worked(); times > 0 {
+		h.log.Info("batches are kept again", "failures", times, "after", lasted.Round(time.Millisecond).String())
+	}
+	h.log.Debug("batch kept", "node", b.Node, "batch", b.ID, "stream", b.Stream, "first", b.First, "last", b.Last, "bytes", len(b.Lines))
+	return high, nil
+}
+
+// clip makes foreign text fit for logs and answers: short printable ASCII.
+func clip(s string) string {
+	const most = 300
+	b := []byte(s[:min(len(s), most)])
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}

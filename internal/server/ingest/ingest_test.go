@@ -1,0 +1,451 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+const stream = "7f3a00000000000000000000000000c1"
+
+// fake keeps what it is given, or does what put says.
+type fake struct {
+	mu   sync.Mutex
+	got  []Batch
+	put  func(*Batch) (uint64, error)
+	high uint64
+}
+
+func (f *fake) Put(_ context.Context, b *Batch) (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if put := f.put; put != nil {
+		f.mu.Unlock()
+		defer f.mu.Lock()
+		return put(b)
+	}
+	c := *b // what is borrowed is copied
+	c.Lines, c.Frames = bytes.Clone(b.Lines), bytes.Clone(b.Frames)
+	f.got = append(f.got, c)
+	f.high = max(f.high, b.Last)
+	return f.high, nil
+}
+
+func (f *fake) batches() []Batch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.got
+}
+
+var small = Limits{Body: 1 << 20, Decoded: 4 << 20, Line: 64 << 10, Lines: 1000, InFlight: 8, Memory: 16 << 20}
+
+// bench is a Handler behind TLS on a loopback socket, and a client with the
+// certificate of an agent.
+type bench struct {
+	t      *testing.T
+	store  *fake
+	url    string
+	node   string
+	client *http.Client
+	log    *bytes.Buffer
+}
+
+func newBench(t *testing.T, l Limits) *bench {
+	t.Helper()
+	dir := t.TempDir()
+	certs, err := identity.Generate(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	server, err := identity.ServerTLS(identity.Server{CertFile: file("server.crt"), KeyFile: file("server.key"), ClientCAFile: file("ca.crt")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := identity.ClientTLS(identity.Client{CAFile: file("ca.crt"), CertFile: file("agent.crt"), KeyFile: file("agent.key"), Verify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, store: &fake{}, node: certs.Node, log: &bytes.Buffer{}}
+	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: client}, Timeout: 30 * time.Second}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.url = "https://" + listener.Addr().String() + wire.IngestPath
+	srv := &http.Server{Handler: New(b.store, identity.Node, l, slog.New(slog.NewTextHandler(b.log, nil)))}
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(listener) }()
+	t.Cleanup(func() {
+		b.client.CloseIdleConnections()
+		srv.Close()
+		<-done
+	})
+	return b
+}
+
+// lines makes the lines first to last of the bench's agent.
+func (b *bench) lines(first, last uint64) string {
+	var s strings.Builder
+	for n := first; n <= last; n++ {
+		fmt.Fprintf(&s, `{"v":1,"time":"2026-01-02T03:04:%02dZ","node":%q,"hostname":"lab-7","stream":%q,"seq":%d,"kind":"cpu","cpu":{"n":%d}}`+"\n", n%60, b.node, stream, n, n)
+	}
+	return s.String()
+}
+
+// request makes the post of a body as lines first to last.
+func (b *bench) request(body []byte, first, last uint64) *http.Request {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url, bytes.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	wire.Batch{Stream: stream, First: first, Last: last, ID: "b1", Schema: 1}.SetHeader(r.Header)
+	r.Header.Set("User-Agent", "rea-agent/1.2.3")
+	return r
+}
+
+func (b *bench) send(r *http.Request) (*http.Response, wire.Answer) {
+	b.t.Helper()
+	resp, err := b.client.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var a wire.Answer
+	if err := json.Unmarshal(raw, &a); err != nil {
+		b.t.Fatalf("answer %q: %v", raw, err)
+	}
+	return resp, a
+}
+
+func compressed(r *http.Request) *http.Request {
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(err)
+	}
+	return withFrames(r, wire.NewCompressor().Append(nil, raw))
+}
+
+func withFrames(r *http.Request, frames []byte) *http.Request {
+	r.Body, r.ContentLength, r.GetBody = io.NopCloser(bytes.NewReader(frames)), int64(len(frames)), nil
+	r.Header.Set("Content-Encoding", "zstd")
+	return r
+}
+
+func TestBatchesReachTheStore(t *testing.T) {
+	b := newBench(t, small)
+	plain := b.lines(1, 3)
+	more := b.lines(4, 6)
+	if resp, a := b.send(b.request([]byte(plain), 1, 3)); resp.StatusCode != 200 || a != (wire.Answer{Last: 3}) {
+		t.Fatalf("%s %+v", resp.Status, a)
+	}
+	if resp, a := b.send(compressed(b.request([]byte(more), 4, 6))); resp.StatusCode != 200 || a.Last != 6 {
+		t.Fatalf("%s %+v", resp.Status, a)
+	}
+	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
+	want := []Batch{
+		{Node: b.node, Stream: stream, First: 1, Last: 3, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(1), Latest: at(3), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(plain)},
+		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewCompressor().Append(nil, []byte(more))},
+	}
+	got := b.store.batches()
+	for i := range got {
+		if time.Since(got[i].Received) > time.Minute {
+			t.Errorf("received %s", got[i].Received)
+		}
+		got[i].Received = time.Time{}
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	b := newBench(t, small)
+	good := b.lines(1, 3)
+	set := func(name string, values ...string) func(*http.Request) *http.Request {
+		return func(r *http.Request) *http.Request {
+			r.Header.Del(name)
+			for _, v := range values {
+				r.Header.Add(name, v)
+			}
+			return r
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		body   string
+		change func(*http.Request) *http.Request
+		status int
+		line   int
+		want   string
+	}{
+		{"another method", good, func(r *http.Request) *http.Request { r.Method = "PUT"; return r }, 405, 0, "want POST"},
+		{"another content type", good, set("Content-Type", "application/json"), 415, 0, "application/x-ndjson"},
+		{"gzip", good, set("Content-Encoding", "gzip"), 415, 0, "zstd"},
+		{"two encodings", good, set("Content-Encoding", "zstd", "zstd"), 415, 0, "zstd"},
+		{"no length", good, func(r *http.Request) *http.Request { r.ContentLength = -1; return r }, 411, 0, "length"},
+		{"a large body", strings.Repeat(" ", 1<<20+1), nil, 413, 0, "the limit is 1048576"},
+		{"many lines", good, set("Rea-Last", "1001"), 413, 0, "the limit is 1000"},
+		{"no stream", good, set("Rea-Stream"), 400, 0, "Rea-Stream"},
+		{"another schema", good, set("Rea-Schema", "2"), 400, 0, "schema 2"},
+		{"a body that is not zstd", good, set("Content-Encoding", "zstd"), 400, 0, "zstd"},
+		{"a damaged frame", good, func(r *http.Request) *http.Request {
+			r = compressed(r)
+			raw, _ := io.ReadAll(r.Body)
+			raw[len(raw)-1] ^= 1
+			return withFrames(r, raw)
+		}, 400, 0, "zstd"},
+		{"a bomb", "", func(r *http.Request) *http.Request {
+			return withFrames(r, wire.NewCompressor().Append(nil, make([]byte, 64<<20)))
+		}, 413, 0, "when decoded"},
+		{"a bomb of spaces in a line", "", func(r *http.Request) *http.Request {
+			return withFrames(r, wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 3<<20)))
+		}, 422, 1, "longer than 65536"},
+		{"no body", "", nil, 422, 0, "ends before number 1"},
+		{"too few lines", b.lines(1, 2), nil, 422, 0, "ends before number 3"},
+		{"too many lines", b.lines(1, 4), nil, 422, 4, "one more"},
+		{"a line that is cut", good[:len(good)-1], nil, 422, 3, "newline"},
+		{"a hole", b.lines(1, 1) + b.lines(3, 4), nil, 422, 2, "seq is 3, want 2"},
+		{"a repeated number", b.lines(1, 2) + b.lines(2, 2), nil, 422, 3, "seq is 2, want 3"},
+		{"numbers of another batch", b.lines(4, 6), nil, 422, 1, "seq is 4, want 1"},
+		{"another stream", strings.Replace(good, stream[:8], "00000000", 1), nil, 422, 1, "stream is"},
+		{"another version", strings.Replace(good, `"v":1`, `"v":2`, 1), nil, 422, 1, "v is 2"},
+		{"another node", strings.Replace(good, b.node, "0190d1c0-0000-7000-8000-00000000000b", 1), nil, 403, 1, "the certificate names"},
+		{"a name twice", strings.Replace(good, `"v":1`, `"v":1,"v":1`, 1), nil, 422, 1, "twice"},
+		{"a name twice, deep, in line two", b.lines(1, 1) + strings.Replace(b.lines(2, 3), `"n":2`, `"n":2,"n":2`, 1), nil, 422, 2, "twice"},
+		{"seventeen deep", strings.Replace(good, `{"n":1}`, `{"n":`+strings.Repeat("[", 15)+strings.Repeat("]", 15)+`}`, 1), nil, 422, 1, "deep"},
+		{"no JSON", "hello\n", nil, 422, 1, "want an object"},
+		{"not UTF-8", strings.Replace(good, "lab-7", "lab\xff", 1), nil, 422, 1, "UTF-8"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := b.request([]byte(c.body), 1, 3)
+			if c.change != nil {
+				r = c.change(r)
+			}
+			resp, a := b.send(r)
+			if resp.StatusCode != c.status || a.Line != c.line || !strings.Contains(a.Error, c.want) || a.Last != 0 {
+				t.Errorf("%s %+v, want %d, line %d, %q", resp.Status, a, c.status, c.line, c.want)
+			}
+			if c.status == 405 && resp.Header.Get("Allow") != "POST" {
+				t.Errorf("Allow: %q", resp.Header.Get("Allow"))
+			}
+		})
+	}
+	if got := b.store.batches(); len(got) != 0 {
+		t.Errorf("kept %+v", got)
+	}
+	// and the server goes on
+	if resp, a := b.send(b.request([]byte(good), 1, 3)); resp.StatusCode != 200 {
+		t.Errorf("%s %+v", resp.Status, a)
+	}
+}
+
+func TestHostsAndKindsOfABatchAreBounded(t *testing.T) {
+	b := newBench(t, small)
+	var body strings.Builder
+	for n := uint64(1); n <= 100; n++ {
+		body.WriteString(strings.Replace(b.lines(n, n), "lab-7", fmt.Sprint("lab-", n), 1))
+	}
+	if resp, a := b.send(b.request([]byte(body.String()), 1, 100)); resp.StatusCode != 422 || a.Line != 65 {
+		t.Errorf("%s %+v", resp.Status, a)
+	}
+}
+
+func TestWhatTheStoreSaysIsAnswered(t *testing.T) {
+	b := newBench(t, small)
+	for _, c := range []struct {
+		high   uint64
+		err    error
+		status int
+		retry  string
+		answer wire.Answer
+	}{
+		{90, nil, 200, "", wire.Answer{Last: 90}},
+		{90, fmt.Errorf("batch: %w", ErrConflict), 409, "", wire.Answer{Last: 90, Error: "batch: " + ErrConflict.Error()}},
+		{0, errors.New("disk full at /secret/path"), 503, "10", wire.Answer{Error: "the server cannot keep batches now"}},
+	} {
+		b.store.put = func(*Batch) (uint64, error) { return c.high, c.err }
+		resp, a := b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+		if resp.StatusCode != c.status || resp.Header.Get("Retry-After") != c.retry {
+			t.Errorf("%v: %s, Retry-After %q", c.err, resp.Status, resp.Header.Get("Retry-After"))
+		}
+		if d := cmp.Diff(c.answer, a); d != "" {
+			t.Errorf("%v: %s", c.err, d)
+		}
+	}
+}
+
+func TestAFaultThatGoesOnIsLoggedOnce(t *testing.T) {
+	b := newBench(t, small)
+	b.store.put = func(*Batch) (uint64, error) { return 0, errors.New("disk full") }
+	for range 5 {
+		b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+	}
+	b.store.put = nil
+	b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+	log := b.log.String()
+	if strings.Count(log, "disk full") != 1 || !strings.Contains(log, "kept again") || !strings.Contains(log, "failures=5") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+func TestABugIsAnsweredAndHoldsNothing(t *testing.T) {
+	l := small
+	l.InFlight = 1
+	b := newBench(t, l)
+	b.store.put = func(*Batch) (uint64, error) { panic("a bug") }
+	for range 3 { // would be 429 or 503 if the first one held its place
+		if resp, a := b.send(b.request([]byte(b.lines(1, 3)), 1, 3)); resp.StatusCode != 500 || !strings.Contains(a.Error, "bug") {
+			t.Fatalf("%s %+v", resp.Status, a)
+		}
+	}
+	b.store.put = nil
+	if resp, a := b.send(b.request([]byte(b.lines(1, 3)), 1, 3)); resp.StatusCode != 200 {
+		t.Fatalf("%s %+v", resp.Status, a)
+	}
+}
+
+func TestOneBatchOfAStreamAtATime(t *testing.T) {
+	l := small
+	l.InFlight = 2
+	b := newBench(t, l)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	hold := func(batch *Batch) (uint64, error) { entered <- struct{}{}; <-leave; return batch.Last, nil }
+	b.store.put = hold
+	done := make(chan int)
+	post := func(stream string) {
+		body := strings.ReplaceAll(b.lines(1, 3), "7f3a", stream)
+		r := b.request([]byte(body), 1, 3)
+		r.Header.Set("Rea-Stream", strings.Replace(r.Header.Get("Rea-Stream"), "7f3a", stream, 1))
+		resp, _ := b.send(r)
+		done <- resp.StatusCode
+	}
+	go post("0001")
+	<-entered
+	if resp, _ := b.send(b.requestOf("0001")); resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("the same stream: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
+	}
+	go post("0002")
+	<-entered
+	if resp, _ := b.send(b.requestOf("0003")); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "2" {
+		t.Errorf("a third stream: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
+	}
+	close(leave)
+	if x, y := <-done, <-done; x != 200 || y != 200 {
+		t.Errorf("answered %d and %d", x, y)
+	}
+}
+
+func (b *bench) requestOf(stream string) *http.Request {
+	r := b.request(nil, 1, 3)
+	r.Header.Set("Rea-Stream", stream+r.Header.Get("Rea-Stream")[4:])
+	return r
+}
+
+func TestMemoryIsSharedAndGivenBack(t *testing.T) {
+	m := budget{free: 100}
+	a, c := m.hold(), m.hold()
+	if !a.grow(60) || c.grow(60) || !c.grow(40) || a.grow(1) {
+		t.Error("the budget is not what was set")
+	}
+	a.release()
+	a.release()
+	c.release()
+	if m.free != 100 {
+		t.Errorf("%d are free", m.free)
+	}
+	l := small
+	l.Memory = 100 << 10 // less than decoding takes at first
+	b := newBench(t, l)
+	for range 2 {
+		if resp, a := b.send(compressed(b.request([]byte(b.lines(1, 3)), 1, 3))); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s %+v", resp.Status, a)
+		}
+	}
+	if resp, a := b.send(b.request([]byte(b.lines(1, 3)), 1, 3)); resp.StatusCode != 200 {
+		t.Errorf("%s %+v", resp.Status, a)
+	}
+}
+
+// A body that is announced and does not come takes no more memory than what
+// came, and is not the fault of its content.
+func TestABodyThatDoesNotCome(t *testing.T) {
+	w := newWork(small)
+	m := budget{free: 1 << 20}
+	w.reserve = m.hold()
+	err := w.readBody(strings.NewReader(strings.Repeat("x", 100_000)), 1<<20)
+	var no *refusal
+	if !errors.As(err, &no) || no.status != http.StatusRequestTimeout || w.reserve.held > 256<<10 {
+		t.Errorf("%v, %d bytes held", err, w.reserve.held)
+	}
+}
+
+func TestWithoutACertificateNobodyIsHeard(t *testing.T) {
+	h := New(&fake{}, identity.Node, small, slog.New(slog.DiscardHandler))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: h}
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(l) }()
+	defer func() { srv.Close(); <-done }()
+	resp, err := http.Post("http://"+l.Addr().String()+wire.IngestPath, wire.ContentType, strings.NewReader("{}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 403 {
+		t.Error(resp.Status)
+	}
+	if _, err := h.who(&http.Request{TLS: &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{}}}}}); err == nil {
+		t.Error("a certificate without a name was taken")
+	}
+}
+
+// FuzzCheck feeds bodies past the head: whatever is accepted is what was announced.
+func FuzzCheck(f *testing.F) {
+	b := &bench{node: "0190d1c0-0000-7000-8000-00000000000b"}
+	f.Add([]byte(b.lines(1, 3)), uint64(1), uint64(3), false)
+	f.Add(wire.NewCompressor().Append(nil, []byte(b.lines(5, 6))), uint64(5), uint64(6), true)
+	f.Add([]byte("{}\n"), uint64(1), uint64(1), false)
+	w := newWork(small)
+	f.Fuzz(func(t *testing.T, body []byte, first, last uint64, zstd bool) {
+		m := budget{free: small.Memory}
+		w.reserve = m.hold()
+		defer w.reserve.release()
+		batch := &Batch{Node: b.node, Stream: stream, First: first, Last: last}
+		r := &http.Request{Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
+		if zstd {
+			r.Header.Set("Content-Encoding", wire.Zstd)
+		}
+		if w.read(r, batch) != nil || w.check(batch) != nil || last < first {
+			return
+		}
+		if n := bytes.Count(batch.Lines, []byte("\n")); uint64(n) != last-first+1 {
+			t.Errorf("%d lines as %d to %d", n, first, last)
+		}
+	})
+}

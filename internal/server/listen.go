@@ -1,0 +1,102 @@
+package server
+
+import (
+	"log"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/rea-agent/rea/internal/trouble"
+)
+
+// limitConnections makes l accept only while fewer than n connections are open.
+func limitConnections(l net.Listener, n int) net.Listener {
+	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
+}
+
+type limited struct {
+	net.Listener
+	slots  chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &connection{Conn: c, leave: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type connection struct {
+	net.Conn
+	leave func()
+}
+
+func (c *connection) Close() error {
+	err := c.Conn.Close()
+	c.leave()
+	return err
+}
+
+// complaints writes to the log what net/http reports as lines of text, each
+// reason once while it goes on.
+type complaints struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	seen map[string]*trouble.Trouble // by reason; guarded by mu
+}
+
+// maxReasons bounds what is remembered: some reasons quote the client.
+const maxReasons = 100
+
+// errorLog takes what net/http says by itself: handshakes that failed, mostly.
+func errorLog(l *slog.Logger) *log.Logger {
+	return log.New(&complaints{log: l, seen: map[string]*trouble.Trouble{}}, "", 0)
+}
+
+func (c *complaints) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	rest, isTLS := strings.CutPrefix(text, "http: TLS handshake error from ")
+	client, reason, ok := strings.Cut(rest, ": ")
+	switch {
+	case !isTLS || !ok:
+		if c.said(text) {
+			c.log.Warn("http server", "message", text)
+		}
+	case reason == "EOF" || strings.HasSuffix(reason, "connection reset by peer"):
+		c.log.Debug("client hung up in the TLS handshake", "client", client) // looked whether the port is open
+	case c.said(reason):
+		c.log.Warn("client refused in the TLS handshake", "client", client, "reason", reason)
+	}
+	return len(p), nil
+}
+
+// said reports whether the reason is to be said.
+func (c *complaints) said(reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.seen[reason]
+	if t == nil {
+		if len(c.seen) >= maxReasons {
+			clear(c.seen)
+		}
+		t = new(trouble.Trouble)
+		c.seen[reason] = t
+	}
+	return t.Failed(reason)
+}

@@ -1,0 +1,204 @@
+// Package server is the receiver of rea-server: it wires the listener with its
+// certificates (identity) to the checks of every request (ingest) and these to
+// the database (store), and reads that database for the commands that show what
+// arrived.
+//
+// The whole configuration is in config.go.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/server/ingest"
+	"github.com/rea-agent/rea/internal/server/store"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// What kept a server from starting, or ended it.
+var (
+	ErrConfig  = errors.New("what the configuration names cannot be used")
+	ErrAddress = errors.New("the address cannot be listened at")
+	ErrData    = errors.New("the database cannot be used")
+)
+
+// kind is an error that is also one of those above, without saying so.
+type kind struct {
+	error
+	is error
+}
+
+func (k *kind) Is(target error) bool { return target == k.is }
+func (k *kind) Unwrap() error        { return k.error }
+
+// stopTime is how long requests that are on their way may take when the server
+// stops. Agents come again with those that took longer.
+const stopTime = 10 * time.Second
+
+// maxHeader is many times what an agent sends.
+const maxHeader = 16 << 10
+
+// Run receives until ctx ends, finishes what is on its way, and closes the
+// database.
+func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
+	tls, err := identity.ServerTLS(identity.Server{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile})
+	if err != nil {
+		return &kind{err, ErrConfig}
+	}
+	l, err := net.Listen("tcp", c.Server.Listen)
+	if err != nil {
+		return &kind{fmt.Errorf("listen at %s: %w", c.Server.Listen, err), ErrAddress}
+	}
+	defer l.Close()
+	db, err := store.Open(c.Server.DataDir)
+	if err != nil {
+		return &kind{err, ErrData}
+	}
+	defer func() {
+		if cerr := db.Close(); cerr != nil {
+			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
+		}
+	}()
+	srv := &http.Server{
+		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(c.Limits), log)),
+		TLSConfig:         tls,
+		Protocols:         new(http.Protocols),
+		ReadHeaderTimeout: min(c.Limits.ReadTimeout, 10*time.Second),
+		ReadTimeout:       c.Limits.ReadTimeout,
+		WriteTimeout:      c.Limits.WriteTimeout,
+		IdleTimeout:       c.Limits.IdleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          errorLog(log),
+	}
+	srv.Protocols.SetHTTP1(true)
+	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
+	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+}
+
+// serve runs srv until ctx ends or it fails.
+func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logger) error {
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	select {
+	case err := <-failed:
+		return &kind{fmt.Errorf("serve: %w", err), ErrAddress}
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		log.Warn("requests were cut off; their agents come again", "error", err)
+		if err := srv.Close(); err != nil {
+			log.Debug("close connections", "error", err)
+		}
+	}
+	<-failed // http.ErrServerClosed
+	log.Info("stopped")
+	return nil
+}
+
+// routes serves nothing but what agents need.
+func routes(ingest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != wire.IngestPath {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprintf(w, `{"last":0,"error":"there is only %s"}`+"\n", wire.IngestPath)
+			return
+		}
+		ingest.ServeHTTP(w, r)
+	})
+}
+
+// limits gives all requests together the memory of eight of the largest, but
+// not less than 256 MiB.
+func limits(c LimitsSection) ingest.Limits {
+	return ingest.Limits{
+		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Line: int(c.MaxLineBytes), Lines: c.MaxLinesPerBatch,
+		InFlight: c.MaxInFlight, Memory: max(256<<20, 8*int(c.MaxBodyBytes+c.MaxDecodedBytes)),
+	}
+}
+
+// keeper lets ingest put into the store: neither knows the other.
+type keeper struct{ db *store.Store }
+
+func (k keeper) Put(ctx context.Context, b *ingest.Batch) (uint64, error) {
+	high, err := k.db.Put(ctx, &store.Batch{
+		Node: b.Node, Stream: b.Stream, First: b.First, Last: b.Last, ID: b.ID, Agent: b.Agent,
+		Received: b.Received, Earliest: b.Earliest, Latest: b.Latest, Hosts: b.Hosts, Kinds: b.Kinds,
+		Lines: b.Lines, Frames: b.Frames,
+	})
+	if errors.Is(err, store.ErrConflict) {
+		err = errors.Join(ingest.ErrConflict, err)
+	}
+	return high, err
+}
+
+// A Line is one stored event, a Filter says which are wanted, and a Host is what
+// is known of an agent.
+type (
+	Line   = wire.Line
+	Filter = store.Filter
+	Host   = store.Host
+)
+
+// A Reader asks what a server stored, while it runs or not.
+type Reader struct{ *store.Reader }
+
+// OpenReader opens the data folder of a server.
+func OpenReader(dir string) (*Reader, error) {
+	r, err := store.OpenReader(dir)
+	if err != nil {
+		return nil, &kind{err, ErrData}
+	}
+	return &Reader{r}, nil
+}
+
+// pollTime is how often Follow looks for changes.
+const pollTime = 200 * time.Millisecond
+
+// Follow calls each with the events that f wants and then with those that
+// arrive, until ctx ends or each returns an error.
+func (r *Reader) Follow(ctx context.Context, f Filter, each func(*Line) error) error {
+	tick := time.NewTicker(pollTime)
+	defer tick.Stop()
+	for {
+		before, err := r.Version(ctx) // first, so that no change falls between
+		if err == nil {
+			f.After, err = r.Events(ctx, f, each)
+			f.Limit = 0 // was about what is there already
+		}
+		for now := before; err == nil && now == before; {
+			select {
+			case <-tick.C:
+				now, err = r.Version(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// Certificates are what MakeCertificates made.
+type Certificates = identity.Certificates
+
+// ErrName says that a server cannot be called by one of the names.
+var ErrName = identity.ErrName
+
+// MakeCertificates makes all certificates of a local set-up in the folder dir.
+func MakeCertificates(dir string, names []string) (*Certificates, error) {
+	return identity.Generate(dir, names)
+}
