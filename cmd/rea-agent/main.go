@@ -74,6 +74,7 @@ func (s *settings) run(ctx context.Context, in *cli.Invocation) error {
 	if _, err := s.load(); err != nil {
 		return err
 	}
+	easeTimers()
 	a, err := s.agent(in)
 	if err != nil {
 		return err

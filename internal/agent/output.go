@@ -25,10 +25,10 @@ import (
 // evidenceLinger is how long a line that a source waits for waits for company.
 const evidenceLinger = 5 * time.Millisecond
 
-// metricsLinger bounds how long a measurement waits for others, so that a kill
-// costs at most that much; batch_interval_ms may be longer, and is then how
-// often batches are sent.
-const metricsLinger = time.Second
+// metricsLinger is how long a measurement waits for the others of the same
+// moment. It is short: a kill costs what waits, and one burst of work wakes the
+// machine less than two. How often batches are sent is batch_interval_ms.
+const metricsLinger = 20 * time.Millisecond
 
 // evidenceShare is the part of queue_max_bytes that belongs to evidence: 1/4.
 const evidenceShare = 4
@@ -159,7 +159,7 @@ func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
 		keeper   *pipeline.Keeper
 	}{
 		{"evidence", evidence, evidenceLinger, 0, &out.evidence},
-		{"metrics", n.QueueMaxBytes - evidence, min(interval, metricsLinger), interval, &out.metrics},
+		{"metrics", n.QueueMaxBytes - evidence, metricsLinger, interval, &out.metrics},
 	} {
 		q, err := queue.Open(queue.Options{
 			Dir: filepath.Join(n.QueueDir, l.name), MaxBytes: l.bytes, MinFreeBytes: n.QueueMinFreeBytes, Metrics: a.metrics, Lane: l.name,

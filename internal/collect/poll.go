@@ -19,7 +19,9 @@ var (
 const abandonAfter = time.Second
 
 // Poll makes a Source of a Reader: a reading at once, then one at every
-// interval. A reading that takes longer than timeout is reported and its
+// interval, counted from when the Runner began, so that readings of one interval
+// fall together and wake the machine once. One that cannot be taken in time is
+// left out. A reading that takes longer than timeout is reported and its
 // context ends; since a call that hangs in the kernel cannot be ended, the next
 // reading waits until it returns. The time that Emit takes does not count: a
 // slow keeper is not the collector's fault.
@@ -33,7 +35,7 @@ type poll struct {
 }
 
 func (p *poll) Run(ctx context.Context, w *Watch) error {
-	tick := time.NewTicker(p.interval)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		err := p.read(ctx, w)
@@ -48,12 +50,18 @@ func (p *poll) Run(ctx context.Context, w *Watch) error {
 		default:
 			w.Down(ctx, reasonOf(err), err)
 		}
+		tick.Reset(p.untilNext(time.Since(w.r.began)))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// untilNext returns how long it is from a time since the start to the next reading.
+func (p *poll) untilNext(since time.Duration) time.Duration {
+	return p.interval - since%p.interval
 }
 
 // read takes one reading in a goroutine of its own and waits for it.

@@ -43,6 +43,7 @@ type Runner struct {
 	emit    Emit
 	log     *slog.Logger
 	metrics *metric.Set
+	began   time.Time
 
 	watches []*Watch // in the order of Add; fixed once Run or Once is called
 }
@@ -54,11 +55,15 @@ func NewRunner(emit Emit, log *slog.Logger, m *metric.Set) *Runner {
 
 // Add adds a source. It must be called before Run.
 func (r *Runner) Add(name string, s Source) {
-	r.watches = append(r.watches, &Watch{r: r, source: s, state: State{Name: name, State: Starting}})
+	r.watches = append(r.watches, &Watch{
+		r: r, source: s, state: State{Name: name, State: Starting},
+		readings: r.metrics.Counter("rea_source_readings_total", "Readings that a source took.", "source", name),
+	})
 }
 
 // Run runs all sources until ctx ends and every source has returned.
 func (r *Runner) Run(ctx context.Context) error {
+	r.began = time.Now()
 	var wg sync.WaitGroup
 	for _, w := range r.watches {
 		wg.Go(func() { w.run(ctx) })
@@ -99,8 +104,9 @@ func (r *Runner) States() []State {
 
 // A Watch is what one running source tells of itself.
 type Watch struct {
-	r      *Runner
-	source Source
+	r        *Runner
+	source   Source
+	readings *metric.Counter
 
 	mu      sync.Mutex
 	state   State
@@ -124,7 +130,7 @@ func (w *Watch) Up(ctx context.Context) {
 		w.state.State, w.state.LastError, w.since = OK, "", now
 	}
 	w.mu.Unlock()
-	w.count("rea_source_readings_total", "Readings that a source took.")
+	w.readings.Inc()
 	if before == Failing {
 		w.r.log.Info("source works again", "source", w.state.Name, "after", now.Sub(since).Round(time.Millisecond).String())
 		w.tell(ctx, &event.Notice{Action: "source_up", Source: w.state.Name, Lasted: now.Sub(since)})
@@ -149,7 +155,7 @@ func (w *Watch) Down(ctx context.Context, reason string, err error) {
 	}
 	failures := w.state.Failures
 	w.mu.Unlock()
-	w.count("rea_source_errors_total", "Readings that a source did not take.", "reason", reason)
+	w.r.metrics.Counter("rea_source_errors_total", "Readings that a source did not take.", "source", w.state.Name, "reason", reason).Inc()
 	if due {
 		attrs := []any{"source", w.state.Name, "reason", reason, "error", text, "failures", failures}
 		if p := (*panicError)(nil); errors.As(err, &p) {
@@ -160,10 +166,6 @@ func (w *Watch) Down(ctx context.Context, reason string, err error) {
 	if began {
 		w.tell(ctx, &event.Notice{Action: "source_down", Source: w.state.Name, Reason: text})
 	}
-}
-
-func (w *Watch) count(name, help string, labels ...string) {
-	w.r.metrics.Counter(name, help, append([]string{"source", w.state.Name}, labels...)...).Inc()
 }
 
 func (w *Watch) tell(ctx context.Context, n *event.Notice) {
