@@ -116,14 +116,18 @@ func (s *Sender) Run(ctx context.Context) error {
 	return nil
 }
 
-// idle waits until the interval is over and there is something to send.
+// idle waits until there is something to send and the interval since the last
+// batch is over, in that order: a sender with nothing to do is not woken.
 func (s *Sender) idle(ctx context.Context) {
-	if s.State().State != Starting {
-		sleep(ctx, s.o.Interval)
-	}
 	select {
 	case <-s.o.Queue.Ready():
 	case <-ctx.Done():
+		return
+	}
+	if last := s.State().LastSuccess; !last.IsZero() {
+		if wait := s.o.Interval - time.Since(last); wait > 0 {
+			sleep(ctx, wait)
+		}
 	}
 }
 
