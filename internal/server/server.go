@@ -99,7 +99,7 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logg
 			log.Debug("close connections", "error", err)
 		}
 	}
-	<-failed // http.ErrServerClosed
+	<-failed //nolint:errcheck // it is http.ErrServerClosed
 	log.Info("stopped")
 	return nil
 }

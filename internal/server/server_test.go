@@ -353,7 +353,7 @@ func TestFollowSeesWhatArrives(t *testing.T) {
 	err = reader.Follow(ctx, Filter{Limit: 1}, func(l *Line) error {
 		switch seen = append(seen, l.Seq); l.Seq {
 		case 3:
-			go r.post(c, r.lines(r.node, 4, 5), 4, 5)
+			r.post(c, r.lines(r.node, 4, 5), 4, 5)
 		case 5:
 			cancel()
 		}

@@ -88,7 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if server.Shutdown(last) != nil {
 		_ = server.Close() // a request that is still running has had its time
 	}
-	<-ended
+	<-ended //nolint:errcheck // it is http.ErrServerClosed
 	return nil
 }
 

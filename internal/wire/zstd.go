@@ -84,7 +84,7 @@ func (d *Decompressor) Decode(dst, src []byte, limit int) ([]byte, error) {
 		switch {
 		case len(dst)-start > limit:
 			return dst[:start], ErrTooLarge
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return dst, nil
 		case err != nil:
 			return dst[:start], fmt.Errorf("zstd: %w", err)

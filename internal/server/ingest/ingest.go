@@ -180,7 +180,7 @@ func answer(w http.ResponseWriter, status int, a wire.Answer) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.WriteHeader(status)
-	w.Write(append(b, '\n')) // who is gone comes again with the same batch
+	_, _ = w.Write(append(b, '\n')) // who is gone comes again with the same batch
 }
 
 // survive turns a bug into an answer. There is nothing to undo: what a request

@@ -91,7 +91,7 @@ func (s *Store) write(group []*put) {
 	if err = s.transaction(group); err != nil {
 		// A commit that failed may leave the transaction open. The error says
 		// that it did not, and there is nothing to do then.
-		s.db.Exec("ROLLBACK")
+		_, _ = s.db.Exec("ROLLBACK")
 	}
 }
 
