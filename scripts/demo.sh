@@ -6,53 +6,61 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 077
 
-# A port that nobody listens on, from the one wanted.
-free_port() {
-  local port=$1
-  while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-  echo "$port"
-}
+if [ -f demo/pid ] && kill -0 "$(<demo/pid)" 2>/dev/null; then
+  echo "demo: one runs in this folder already, as process $(<demo/pid); stop that one first" >&2
+  exit 1
+fi
 
-# Waits up to ten seconds until the command succeeds.
-wait_for() {
-  for _ in $(seq 100); do
-    "$@" >/dev/null 2>&1 && return
-    sleep 0.1
-  done
-  return 1
-}
-
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-server= agent= stream=
+server='' agent='' stream=''
 stop() {
-  trap '' INT TERM
-  [ -n "$stream" ] && kill "$stream" 2>/dev/null
-  [ -n "$agent" ] && kill "$agent" 2>/dev/null && wait "$agent"
-  [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server"
-  wait
-  return 0
+  trap '' INT TERM HUP
+  set +e # what is gone already must not keep the others alive
+  for pid in $stream $agent $server; do
+    kill "$pid" 2>/dev/null
+    wait "$pid"
+  done
+  rm -f demo/pid
 }
 trap 'stop; echo; echo "Stopped. What the server keeps is in demo/data, the logs are demo/*.log."; exit "${failed:-0}"' EXIT
-trap 'exit' INT TERM
+trap 'exit' INT TERM HUP
 
 fail() {
   failed=1
   echo "demo: $1" >&2
-  tail -n 5 demo/*.log >&2
+  tail -n 5 demo/server.log demo/agent.log 2>/dev/null >&2 || true
   exit 1
 }
 
-rm -rf demo
-mkdir demo
-ingest=$(free_port "${DEMO_PORT:-8443}")
-status=$(free_port "${DEMO_STATUS_PORT:-9100}")
+# start NAME PORT LINE runs rea-NAME with the file that NAME_toml writes, on that
+# port or, where somebody has it, on the next, until LINE is in its log. It sets
+# $NAME to the process and $NAME_port to the port.
+start() {
+  local name=$1 port=$2 line=$3 code
+  while :; do
+    "${name}_toml" "$port" >"demo/$name.toml"
+    "bin/rea-$name" --config "demo/$name.toml" 2>"demo/$name.log" &
+    printf -v "$name" %s "$!"
+    for _ in $(seq 100); do
+      if grep -qs "$line" "demo/$name.log"; then
+        printf -v "${name}_port" %s "$port"
+        return
+      fi
+      kill -0 "${!name}" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill "${!name}" 2>/dev/null || true
+    code=0
+    wait "${!name}" || code=$?
+    printf -v "$name" %s ''
+    [ "$code" = 69 ] || fail "the $name did not start" # 69: the port is taken
+    port=$((port + 1))
+  done
+}
 
-bin/rea-server certs --dns 127.0.0.1 --dir demo/certs >demo/certs.log
-
-cat >demo/server.toml <<TOML
+server_toml() {
+  cat <<TOML
 [server]
-listen = "127.0.0.1:$ingest"
+listen = "127.0.0.1:$1"
 data_dir = "data"
 
 [tls]
@@ -60,18 +68,20 @@ cert_file = "certs/server.crt"
 key_file = "certs/server.key"
 client_ca_file = "certs/ca.crt"
 TOML
+}
 
-cat >demo/agent.toml <<TOML
+agent_toml() {
+  cat <<TOML
 [logging]
 mode = "none"
 
 [status]
 enabled = true
-port = $status
+port = $1
 
 [networking]
 enabled = true
-endpoint = "https://127.0.0.1:$ingest"
+endpoint = "https://127.0.0.1:$server_port"
 queue_dir = "queue"
 queue_max_bytes = "64MiB"
 
@@ -93,22 +103,22 @@ interval_ms = 5000
 [collectors.host]
 interval_ms = 30000
 TOML
+}
 
-bin/rea-server --config demo/server.toml 2>demo/server.log &
-server=$!
-wait_for answers "$ingest" || fail "the server did not start"
-
-bin/rea-agent --config demo/agent.toml 2>demo/agent.log &
-agent=$!
-wait_for answers "$status" || fail "the agent did not start"
+rm -rf demo
+mkdir demo
+echo $$ >demo/pid
+bin/rea-server certs --dns 127.0.0.1 --dir demo/certs >demo/certs.log
+start server "${DEMO_PORT:-8443}" '"msg":"listening"'
+start agent "${DEMO_STATUS_PORT:-9100}" '"msg":"status page"'
 
 cat <<TEXT
 
   REA is running: the agent reads this machine and sends to the server over mTLS.
 
-    server      https://127.0.0.1:$ingest   (log: demo/server.log)
-    agent       health   http://127.0.0.1:$status/healthz
-                metrics  http://127.0.0.1:$status/metrics   (log: demo/agent.log)
+    server      https://127.0.0.1:$server_port   (log: demo/server.log)
+    agent       health   http://127.0.0.1:$agent_port/healthz
+                metrics  http://127.0.0.1:$agent_port/metrics   (log: demo/agent.log)
 
   In another terminal:
 

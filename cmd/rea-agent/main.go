@@ -30,7 +30,6 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(program().Main(ctx, os.Args[1:]))
 }
 
@@ -74,6 +73,7 @@ func (s *settings) run(ctx context.Context, in *cli.Invocation) error {
 	if _, err := s.load(); err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // a pipe that breaks is told and counted
 	easeTimers()
 	a, err := s.agent(in)
 	if err != nil {

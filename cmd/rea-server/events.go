@@ -73,8 +73,17 @@ func (w *wanted) show(ctx context.Context, r *server.Reader, in *cli.Invocation)
 		return r.Follow(ctx, f, w.printer(in, in.Stdout))
 	}
 	out := bufio.NewWriterSize(in.Stdout, 64<<10)
-	_, err := r.Events(ctx, f, w.printer(in, out))
-	return errors.Join(err, out.Flush())
+	found := false
+	show := w.printer(in, out)
+	_, err := r.Events(ctx, f, func(l *server.Line) error {
+		found = true
+		return show(l)
+	})
+	err = errors.Join(err, out.Flush())
+	if err == nil && !found && !w.json {
+		fmt.Fprintln(in.Stderr, "No such event has arrived.")
+	}
+	return err
 }
 
 func (w *wanted) defaultLimit() int {

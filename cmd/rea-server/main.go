@@ -135,7 +135,7 @@ func explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, server.ErrAddress):
-		return cli.Fail(cli.Unavailable, err, "")
+		return cli.Fail(cli.Unavailable, err, "choose another address with listen in [server]")
 	case errors.Is(err, server.ErrData):
 		return cli.Fail(cli.IO, err, "")
 	}

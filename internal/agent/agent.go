@@ -125,6 +125,10 @@ func (a *Agent) Once(ctx context.Context) error {
 	}
 	a.end(nil)
 	wait()
+	a.pipeline.Close()
+	if n := a.pipeline.Undeclared(); n > 0 && err == nil {
+		err = &kind{fmt.Errorf("%d events could not be written", n), ErrOutput}
+	}
 	return errors.Join(err, a.output.close())
 }
 
@@ -159,6 +163,10 @@ func (a *Agent) stop(ctx context.Context, wait func()) error {
 		cancel()
 	}
 	wait()
+	a.pipeline.Close()
+	if n := a.pipeline.Undeclared(); n > 0 {
+		a.o.Log.Error("events are lost, and the agent ends before a gap event could say so", "lost", n)
+	}
 	return errors.Join(cause, a.output.close())
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/proc"
 	"github.com/rea-agent/rea/internal/config"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 // Config is the whole configuration of an agent: one field for each section of
@@ -174,7 +175,7 @@ func (c *Config) agentKeys() []config.Key {
 			Usage: `The name that this machine reports under. "auto" takes it from client_cert, which is the one that a server believes, or derives it from the machine's id.`},
 		{Name: "agent.batch_interval_ms", Value: config.Millis(&a.BatchInterval, 100*time.Millisecond, time.Minute),
 			Usage: "How long events are gathered before they are written and sent together."},
-		{Name: "agent.max_event_bytes", Value: config.Int(&a.MaxEventBytes, 1<<10, 1<<20),
+		{Name: "agent.max_event_bytes", Value: config.Int(&a.MaxEventBytes, 1<<10, wire.MaxLine),
 			Usage: "The longest line of an event; a longer one is cut inside its longest texts and marked truncated."},
 		{Name: "agent.redact_pii", Value: config.Bool(&a.RedactPII),
 			Usage: "Leave out user names, home folders and what else tells of a person."},

@@ -193,15 +193,16 @@ func (a *Agent) lost(q *queue.Queue) func(queue.Loss) {
 
 func httpClient(n *NetworkingSection, tlsConfig *tls.Config) (*http.Client, error) {
 	t := &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: n.Timeout}).DialContext,
-		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   n.Timeout,
-		ResponseHeaderTimeout: n.Timeout,
-		IdleConnTimeout:       2 * time.Minute,
-		MaxIdleConnsPerHost:   2, // one a lane
-		DisableCompression:    true,
-		WriteBufferSize:       16 << 10,
-		ReadBufferSize:        4 << 10,
+		DialContext:            (&net.Dialer{Timeout: n.Timeout}).DialContext,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    n.Timeout,
+		ResponseHeaderTimeout:  n.Timeout,
+		IdleConnTimeout:        2 * time.Minute,
+		MaxIdleConnsPerHost:    2, // one a lane
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10, // whatever answers there
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         4 << 10,
 	}
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)

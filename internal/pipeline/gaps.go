@@ -54,6 +54,16 @@ func (g *gaps) pending() bool {
 	return len(g.list) > 0
 }
 
+// count returns how many events the losses are together.
+func (g *gaps) count() (n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.list {
+		n += g.list[i].Count
+	}
+	return n
+}
+
 func (g *gaps) take() []event.Missing {
 	g.mu.Lock()
 	defer g.mu.Unlock()

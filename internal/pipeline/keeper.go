@@ -22,6 +22,10 @@ type sinkKeeper struct {
 
 func (k *sinkKeeper) Stream() string { return k.stream }
 func (k *sinkKeeper) Next() uint64   { return 1 }
+
+// Most is what a sink writes in one piece, so that an error is about all of it.
+func (k *sinkKeeper) Most() int { return 64 << 10 }
+
 func (k *sinkKeeper) Keep(lines []byte, _ uint64, n int) (func(context.Context) error, error) {
 	return nil, k.sink.Write(lines, n)
 }

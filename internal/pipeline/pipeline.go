@@ -15,7 +15,9 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -29,6 +31,9 @@ type Keeper interface {
 	// Stream is the id of the sequence of numbers, Next the first free one.
 	Stream() string
 	Next() uint64
+	// Most is how many bytes of lines Keep is given at once; a single line may
+	// be longer.
+	Most() int
 	// Keep takes n lines, numbered from first; it borrows them until it
 	// returns. The lines are safe when wait returns nil, or, if it is nil, now.
 	// An error that has a Cause() string gives the gap event its cause.
@@ -81,7 +86,10 @@ type lane struct {
 	enc    *event.Encoder
 	next   uint64
 	buf    []byte
+	closed bool
 }
+
+var errClosed = errors.New("the pipeline is closed")
 
 // New returns a Pipeline that continues the numbers of its keepers.
 func New(o Options) *Pipeline {
@@ -104,17 +112,18 @@ func New(o Options) *Pipeline {
 
 // Emit is collect.Emit: it returns nil when the keepers have the events or the
 // loss of those they could not take is noted for a gap event, and an error only
-// if ctx ends first; the keeper may have the events even so.
+// if ctx ends first or the Pipeline is closed. It takes nothing once ctx has
+// ended; if ctx ends while it waits for a keeper, that may have the events even so.
 func (p *Pipeline) Emit(ctx context.Context, events ...event.Event) error {
 	var kept bool
 	for len(events) > 0 {
 		n := sameLane(events)
-		ok, err := p.keep(ctx, p.lane(events[0].Kind), events[:n])
+		taken, ok, err := p.keep(ctx, p.lane(events[0].Kind), events[:n])
 		if err != nil {
 			return err
 		}
 		kept = kept || ok
-		events = events[n:]
+		events = events[taken:]
 	}
 	if kept && p.gaps.pending() {
 		p.declare(ctx)
@@ -139,13 +148,22 @@ func sameLane(events []event.Event) int {
 	return len(events)
 }
 
-// keep hands events to the lane's keeper and reports whether it took them.
-func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (bool, error) {
+// keep hands events to the lane's keeper, as many as it is given at once. It
+// returns how many that were, and whether the keeper has any of them.
+func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (taken int, kept bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, false, err
+	}
 	l.mu.Lock()
-	first, n := l.encode(p, events)
+	if l.closed {
+		l.mu.Unlock()
+		return 0, false, errClosed
+	}
+	taken, first, n := l.encode(p, events)
+	events = events[:taken]
 	if n == 0 {
 		l.mu.Unlock()
-		return false, nil
+		return taken, false, nil
 	}
 	for _, t := range l.tees {
 		t.write(l.buf, n)
@@ -157,33 +175,53 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (boo
 	}
 	switch {
 	case err == nil:
-		return true, nil
+		return taken, true, nil
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return false, err
+		return 0, false, err
 	}
 	p.Lost(event.Missing{
 		Cause: causeOf(err), Stream: l.keeper.Stream(), First: first, Last: first + uint64(n) - 1, Count: uint64(n),
 		Since: events[0].Time, Until: events[len(events)-1].Time,
 	}, err)
-	return false, nil
+	return taken, false, nil
 }
 
-// encode writes events into the lane's buffer under the next numbers. One that
-// is too large takes no number; it is noted as lost.
-func (l *lane) encode(p *Pipeline, events []event.Event) (first uint64, n int) {
+// encode writes events into the lane's buffer under the next numbers, until the
+// keeper is to be given no more at once: taken is how many events were dealt
+// with, n how many lines they made. An event that is too large, or whose body
+// cannot be written, takes no number; it is noted as lost.
+func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint64, n int) {
 	l.buf, first = l.buf[:0], l.next
 	for i := range events {
 		ev := &events[i]
-		b, err := l.enc.Append(l.buf, ev, l.next)
-		if err != nil {
+		b, err := l.line(ev)
+		switch {
+		case errors.Is(err, event.ErrTooLarge):
 			p.Lost(event.Missing{Source: string(ev.Kind), Cause: "too_large", Count: 1, Since: ev.Time, Until: ev.Time}, err)
 			continue
+		case err != nil:
+			p.Lost(event.Missing{Source: string(ev.Kind), Cause: "encode_failed", Count: 1, Since: ev.Time, Until: ev.Time}, err)
+			continue
+		case len(b) > l.keeper.Most() && l.next > first:
+			return i, first, int(l.next - first)
 		}
 		l.buf = b
 		l.next++
 		p.emitted[ev.Kind].Inc()
 	}
-	return first, int(l.next - first)
+	return len(events), first, int(l.next - first)
+}
+
+// line appends ev to the lane's buffer. What writes a body is the code of a
+// collector: if it panics that costs its event, and not the lane, whose lock is
+// held here.
+func (l *lane) line(ev *event.Event) (b []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return l.enc.Append(l.buf, ev, l.next)
 }
 
 // Lost counts events that are missing, says so in the log (once, and now and
@@ -213,12 +251,25 @@ func (p *Pipeline) loss(cause string) *trouble.Trouble {
 // declare keeps a gap event for every loss that is noted.
 func (p *Pipeline) declare(ctx context.Context) {
 	for _, m := range p.gaps.take() {
-		ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
+		_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
 		if !ok || err != nil {
 			p.gaps.add(m)
 		}
 	}
 }
+
+// Close ends the handing over: when it returns nobody uses the keepers and the
+// tees any more, not even a source that was given up because it hung.
+func (p *Pipeline) Close() {
+	for _, l := range []*lane{p.metrics, p.evidence} {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+	}
+}
+
+// Undeclared returns how many events are lost that no gap event tells of yet.
+func (p *Pipeline) Undeclared() uint64 { return p.gaps.count() }
 
 func causeOf(err error) string {
 	var c interface{ Cause() string }

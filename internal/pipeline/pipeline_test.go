@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,8 @@ type shelf struct {
 	lines  []byte
 	fail   error
 	late   bool // fail in wait, not in Keep
+	most   int  // 0 is 1 MiB
+	keeps  int  // calls of Keep
 }
 
 func newShelf(stream string, next uint64) *shelf {
@@ -39,9 +42,16 @@ func newShelf(stream string, next uint64) *shelf {
 
 func (s *shelf) Stream() string { return s.stream }
 func (s *shelf) Next() uint64   { return s.next }
+func (s *shelf) Most() int {
+	if s.most == 0 {
+		return 1 << 20
+	}
+	return s.most
+}
 func (s *shelf) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.keeps++
 	fail := s.fail
 	if fail != nil && s.late {
 		return func(context.Context) error { return fail }, nil
@@ -220,6 +230,109 @@ func (n numbers) Encode(e *event.Encoder) {
 	}
 }
 
+// broken is a body of a collector that has a bug.
+type broken struct{}
+
+func (broken) Encode(e *event.Encoder) {
+	e.Int("n", 1)
+	panic("nil map")
+}
+
+func TestABodyThatPanicsCostsItsEventAndNotTheLane(t *testing.T) {
+	k := newShelf("a", 1)
+	b := newBench(k, k)
+	now := time.Now()
+	err := b.Emit(t.Context(), event.Event{Time: now, Kind: event.CPU, Body: text("one")},
+		event.Event{Time: now, Kind: event.CPU, Body: broken{}}, event.Event{Time: now, Kind: event.CPU, Body: text("two")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.emit(t, event.CPU, "three") // hung here for ever, as did all others
+	wantSaid(t, k, "1 cpu one", "2 cpu two", "3 gap encode_failed 1", "4 cpu three")
+	if !strings.Contains(b.log.String(), "nil map") || !strings.Contains(b.log.String(), "broken.Encode") {
+		t.Errorf("the log does not tell of the bug:\n%s", b.log.String())
+	}
+}
+
+func TestAKeeperIsGivenNoMoreAtOnceThanItWants(t *testing.T) {
+	k := newShelf("a", 1)
+	k.most = 500
+	b := newBench(k, k)
+	long := strings.Repeat("x", 600)
+	b.emit(t, event.CPU, "one", "two", "three", long, "five", "six", "seven")
+	wantSaid(t, k, "1 cpu one", "2 cpu two", "3 cpu three", "4 cpu "+long, "5 cpu five", "6 cpu six", "7 cpu seven")
+	if k.keeps != 3 {
+		t.Errorf("handed over in %d parts", k.keeps)
+	}
+	b.emit(t, event.CPU, long, long)
+	wantSaid(t, k, "1 cpu one", "2 cpu two", "3 cpu three", "4 cpu "+long, "5 cpu five", "6 cpu six", "7 cpu seven", "8 cpu "+long, "9 cpu "+long)
+}
+
+func TestWhatIsRefusedInPartsIsDeclaredAsOneGap(t *testing.T) {
+	m, e := newShelf("a", 1), newShelf("b", 1)
+	m.most = 500
+	b := newBench(m, e)
+	m.setFail(causeError("disk_full"))
+	b.emit(t, event.CPU, "1", "2", "3", "4", "5", "6", "7")
+	if n := b.Undeclared(); n != 7 {
+		t.Errorf("%d events are undeclared, want 7", n)
+	}
+	m.setFail(nil)
+	b.emit(t, event.CPU, "kept")
+	wantSaid(t, e, "1 gap disk_full 7 of a1-7")
+	if n := b.Undeclared(); n != 0 {
+		t.Errorf("%d events are undeclared, want none", n)
+	}
+}
+
+func TestNothingIsTakenOnceTheContextEnded(t *testing.T) {
+	k := newShelf("a", 1)
+	b := newBench(k, k)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Emit(ctx, event.Event{Kind: event.CPU, Body: text("late")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Emit returned %v", err)
+	}
+	if k.keeps != 0 || b.Undeclared() != 0 {
+		t.Errorf("%d calls of Keep, %d undeclared", k.keeps, b.Undeclared())
+	}
+}
+
+// busySink is a sink whose writes hang until they are let go.
+type busySink struct {
+	writing  chan struct{}
+	let      chan struct{}
+	finished atomic.Int32
+}
+
+func (s *busySink) Close() error { return nil }
+func (s *busySink) Write([]byte, int) error {
+	s.writing <- struct{}{}
+	<-s.let
+	s.finished.Add(1)
+	return nil
+}
+
+func TestNobodyWritesOnceThePipelineIsClosed(t *testing.T) {
+	s := &busySink{writing: make(chan struct{}), let: make(chan struct{})}
+	k := SinkKeeper(s)
+	b := newBench(k, k)
+	hung := make(chan error)
+	go func() { hung <- b.Emit(context.Background(), event.Event{Kind: event.CPU, Body: text("late")}) }()
+	<-s.writing
+	time.AfterFunc(20*time.Millisecond, func() { close(s.let) })
+	b.Close()
+	if s.finished.Load() != 1 {
+		t.Error("closed in the middle of a write")
+	}
+	if err := <-hung; err != nil {
+		t.Error(err)
+	}
+	if err := b.Emit(t.Context(), event.Event{Kind: event.CPU, Body: text("later")}); !errors.Is(err, errClosed) || s.finished.Load() != 1 {
+		t.Errorf("Emit returned %v", err)
+	}
+}
+
 func TestATeeThatFailsCostsOnlyItsCopies(t *testing.T) {
 	k, tee := newShelf("a", 1), &brokenSink{}
 	b := newBench(k, k, Tee{"stdout", tee})
@@ -345,6 +458,7 @@ type discard struct{}
 
 func (discard) Stream() string { return strings.Repeat("0", 32) }
 func (discard) Next() uint64   { return 1 }
+func (discard) Most() int      { return 1 << 20 }
 func (discard) Keep([]byte, uint64, int) (func(context.Context) error, error) {
 	return nil, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/config"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 // Config is the whole configuration of a server: one field for each section of
@@ -124,16 +125,19 @@ func (c *Config) Keys() []config.Key {
 		Usage: "How much the server's log on standard error tells."})
 }
 
+// limitKeys has the limits. The least of those on size is what one record of an
+// agent can be: a server that takes less would refuse it for ever, and all that
+// waits behind it.
 func (c *Config) limitKeys() []config.Key {
 	l := &c.Limits
 	return []config.Key{
-		{Name: "limits.max_body_bytes", Value: config.Bytes(&l.MaxBodyBytes, 64<<10, 1<<30),
+		{Name: "limits.max_body_bytes", Value: config.Bytes(&l.MaxBodyBytes, 2*wire.MaxLine, 1<<30),
 			Usage: "The largest request as it comes; a larger one is answered 413, and the agent splits it."},
-		{Name: "limits.max_decoded_bytes", Value: config.Bytes(&l.MaxDecodedBytes, 64<<10, 4<<30),
+		{Name: "limits.max_decoded_bytes", Value: config.Bytes(&l.MaxDecodedBytes, 2*wire.MaxLine, 4<<30),
 			Usage: "The largest request when decompressed."},
-		{Name: "limits.max_line_bytes", Value: config.Bytes(&l.MaxLineBytes, 1<<10, 64<<20),
+		{Name: "limits.max_line_bytes", Value: config.Bytes(&l.MaxLineBytes, wire.MaxLine, 64<<20),
 			Usage: "The longest event."},
-		{Name: "limits.max_lines_per_batch", Value: config.Int(&l.MaxLinesPerBatch, 1, 10_000_000),
+		{Name: "limits.max_lines_per_batch", Value: config.Int(&l.MaxLinesPerBatch, wire.RecordLines, 10_000_000),
 			Usage: "The most events of a request."},
 		{Name: "limits.max_connections", Value: config.Int(&l.MaxConnections, 1, 1_000_000),
 			Usage: "The most connections at a time; more wait to be accepted."},

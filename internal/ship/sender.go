@@ -26,7 +26,13 @@ const (
 	batchBytes   = 1 << 20
 	decodedBytes = 8 << 20
 	answerBytes  = 64 << 10
+	batchRecords = 1 << 20 // no bound
 )
+
+// widenAfter is how long batches stay small after one was refused for its size
+// or its content, or took too long. They grow again after that, not at once: a
+// server or a line that takes no more would refuse every other batch.
+const widenAfter = time.Minute
 
 // SenderOptions say where a Sender posts and how hard it tries.
 type SenderOptions struct {
@@ -63,7 +69,8 @@ type Sender struct {
 	o       SenderOptions
 	trouble trouble.Trouble
 	records []queue.Record
-	max     int // records in the next batch; fewer after a refusal
+	max     int       // records in the next batch; fewer after a refusal
+	refused time.Time // when that was
 	budget  budget
 
 	sent, events, bytes *metric.Counter
@@ -74,7 +81,7 @@ type Sender struct {
 
 // NewSender returns a Sender.
 func NewSender(o SenderOptions) *Sender {
-	s := &Sender{o: o, max: 1 << 20, budget: budget{perMinute: o.RetryBudget}, state: SenderState{State: Starting}}
+	s := &Sender{o: o, max: batchRecords, budget: budget{perMinute: o.RetryBudget}, state: SenderState{State: Starting}}
 	s.sent = o.Set.Counter("rea_batches_sent_total", "Batches that the server acknowledged.", "lane", o.Lane)
 	s.events = o.Set.Counter("rea_events_sent_total", "Events that the server acknowledged.", "lane", o.Lane)
 	s.bytes = o.Set.Counter("rea_sent_bytes_total", "Bytes of acknowledged batches, as sent.", "lane", o.Lane)
@@ -151,7 +158,7 @@ func (s *Sender) deliver(ctx context.Context) (more bool, wait time.Duration) {
 	if err := s.o.Queue.Ack(b.Last); err != nil {
 		return true, s.failed(b, &failure{reason: "queue", err: fmt.Errorf("acknowledge in queue: %w", err)})
 	}
-	s.max = 1 << 20
+	s.widen()
 	s.delivered(b)
 	return true, 0
 }
@@ -194,10 +201,20 @@ func (s *Sender) next() (batch, error) {
 }
 
 // narrow makes the next batch smaller after the server refused the content of
-// this one, so that what is good goes through and the log names what is not.
+// this one, so that what is good goes through and the log names what is not; and
+// after a time-out, since a line may be too slow for so many bytes in that time,
+// and would carry the same again and again.
 func (s *Sender) narrow(f *failure, b batch) {
-	if f.reason == "too_large" || f.reason == "rejected" {
-		s.max = max(1, len(b.records)/2)
+	switch f.reason {
+	case "too_large", "rejected", "timeout":
+		s.max, s.refused = max(1, len(b.records)/2), time.Now()
+	}
+}
+
+// widen makes batches larger again when there was no refusal for a while.
+func (s *Sender) widen() {
+	if time.Since(s.refused) >= widenAfter {
+		s.max = min(2*s.max, batchRecords)
 	}
 }
 
@@ -275,6 +292,8 @@ func judge(resp *http.Response, last uint64) *failure {
 		f.reason, f.slow = "denied", true
 	case c == http.StatusConflict:
 		f.reason, f.slow = "conflict", true
+	case c == http.StatusRequestTimeout:
+		f.reason = "timeout"
 	case c == http.StatusRequestEntityTooLarge:
 		f.reason = "too_large"
 	case c == http.StatusTooManyRequests || c == http.StatusServiceUnavailable:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ type server struct {
 	t      *testing.T
 	began  time.Time
 	script []answer
+	slow   answer // to batches of more lines than most, if that is set
+	most   uint64
 
 	mu   sync.Mutex
 	seen []string // "at first-last answer"
@@ -63,6 +66,9 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	a := answer{status: http.StatusOK}
 	if len(s.script) > 0 {
 		a, s.script = s.script[0], s.script[1:]
+	}
+	if s.most > 0 && b.Last-b.First >= s.most {
+		a = s.slow
 	}
 	what := strconv.Itoa(a.status)
 	if a.err != nil {
@@ -268,11 +274,60 @@ func TestABatchOverTheLimitIsSentInParts(t *testing.T) {
 				l.keep(t, 1)
 			}
 		})
-		want := []string{"1-8 Request Entity Too Large", "1-4 Request Entity Too Large", "1-2 200", "3-8 200"}
-		for i := range want {
-			want[i] = strings.ReplaceAll(want[i], "Request Entity Too Large", "413")
-		}
+		want := []string{"1-8 413", "1-4 413", "1-2 200", "3-4 200", "5-6 200", "7-8 200"}
 		if d := cmp.Diff(want, l.seen); d != "" {
+			t.Errorf("requests (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestABatchThatTakesTooLongIsSentInParts(t *testing.T) {
+	for name, slow := range map[string]answer{
+		"no answer in time":             {err: context.DeadlineExceeded},
+		"the server gave up reading it": {status: 408, body: `{"error":"read body: i/o timeout"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(t, true)
+				l.server.most = 2 // a line that carries no more in the time of a request
+				l.server.slow = slow
+				l.run(t, time.Hour, func() {
+					for range 64 {
+						l.keep(t, 1)
+					}
+				})
+				if d := cmp.Diff(lines(1, 64), l.kept); d != "" {
+					t.Errorf("kept (-want +got):\n%s", d)
+				}
+				if n := len(l.seen); n > 40 { // 32 of two lines each, and the tries before
+					t.Errorf("%d requests:\n%s", n, strings.Join(l.seen, "\n"))
+				}
+				l.metric(t, `rea_batch_errors_total{lane="test",reason="timeout"} 5`)
+			})
+		})
+	}
+}
+
+func TestBatchesGrowAgainAWhileAfterARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true, answer{status: 413})
+		ctx, cancel := context.WithCancel(t.Context())
+		var writer sync.WaitGroup
+		writer.Go(func() { _ = l.Writer.Run(ctx) })
+		defer writer.Wait()
+		defer cancel()
+		deliver := func(records int) {
+			for range records {
+				l.keep(t, 1)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			_ = l.Sender.Run(ctx)
+		}
+		deliver(8)
+		time.Sleep(widenAfter)
+		deliver(24)
+		if d := cmp.Diff([]string{"1-8 413", "1-4 200", "5-8 200", "9-12 200", "13-20 200", "21-32 200"}, l.seen); d != "" {
 			t.Errorf("requests (-want +got):\n%s", d)
 		}
 	})
@@ -352,7 +407,7 @@ func TestAFullGroupDoesNotLinger(t *testing.T) {
 		l.run(t, time.Minute, func() {
 			l.keep(t, 1)
 			began := time.Now()
-			big := []byte(`{"x":"` + strings.Repeat("y", recordBytes-20) + "\"}\n")
+			big := []byte(`{"x":"` + strings.Repeat("y", wire.RecordBytes-20) + "\"}\n")
 			for range 4 {
 				if _, err := l.Keep(big, l.next, 1); err != nil {
 					t.Error(err)
@@ -365,6 +420,101 @@ func TestAFullGroupDoesNotLinger(t *testing.T) {
 		})
 		if len(l.kept) != 5 {
 			t.Errorf("kept %d lines, want 5", len(l.kept))
+		}
+	})
+}
+
+func TestRecordsFitIntoTheSmallestQueue(t *testing.T) {
+	for name, compress := range map[string]bool{"zstd": true, "plain": false} {
+		t.Run(name, func(t *testing.T) {
+			q, err := queue.Open(queue.Options{Dir: t.TempDir(), MaxBytes: 256 << 10, SegmentBytes: 32 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer q.Close()
+			w := NewWriter(WriterOptions{Queue: q, Compress: compress, Lost: func(queue.Loss) {}})
+			ctx, cancel := context.WithCancel(t.Context())
+			var done sync.WaitGroup
+			done.Go(func() { _ = w.Run(ctx) })
+			defer done.Wait()
+			defer cancel()
+			noise := make([]byte, w.Most()/2)
+			random := rand.NewChaCha8([32]byte{})
+			_, _ = random.Read(noise)
+			var waits []func(context.Context) error
+			for n := range uint64(5) { // more than a record together, two of them exactly one
+				wait, err := w.Keep(noise, n+1, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				waits = append(waits, wait)
+			}
+			for _, wait := range waits {
+				if err := wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestALineThatNoRecordHoldsSaysWhy(t *testing.T) {
+	q, err := queue.Open(queue.Options{Dir: t.TempDir(), MaxBytes: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	w := NewWriter(WriterOptions{Queue: q, Lost: func(queue.Loss) {}})
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { _ = w.Run(ctx) })
+	defer done.Wait()
+	defer cancel()
+	wait, err := w.Keep(make([]byte, 100<<10), 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cause interface{ Cause() string }
+	if err := wait(t.Context()); !errors.As(err, &cause) || cause.Cause() != "too_large" {
+		t.Errorf("Keep: %v", err)
+	}
+}
+
+func TestWhoStopsWaitingStillLearnsThatItsLinesAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		ctx, cancel := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		done.Go(func() { _ = l.Writer.Run(ctx) })
+		defer done.Wait()
+		defer cancel()
+		l.keep(t, 1) // the first goes at once
+		wait, err := l.Keep([]byte("{\"seq\":2}\n"), 2, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source, stop := context.WithCancel(t.Context())
+		stop()
+		if err := wait(source); err != nil {
+			t.Errorf("the source was told %v, and would hand the line over again", err)
+		}
+		if n := l.queue.Next(); n != 3 {
+			t.Errorf("next number is %d, want 3", n)
+		}
+	})
+}
+
+func TestWhoStopsWaitingForADiskThatHangsIsLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true) // nobody runs the writer
+		wait, err := l.Keep([]byte("{\"seq\":1}\n"), 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := wait(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("wait returned %v", err)
 		}
 	})
 }

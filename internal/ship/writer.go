@@ -18,8 +18,9 @@ import (
 	"github.com/rea-agent/rea/internal/wire"
 )
 
-// recordBytes is the size of the lines at which a record is closed.
-const recordBytes = 256 << 10
+// lastWait is how long whoever waits for a record waits on when its context has
+// ended: about as long as a disk takes.
+const lastWait = 500 * time.Millisecond
 
 // spareBytes is the largest buffer that is kept between records.
 const spareBytes = 64 << 10
@@ -37,6 +38,7 @@ type WriterOptions struct {
 // A Writer is the keeper of one lane. It keeps only while Run runs.
 type Writer struct {
 	o     WriterOptions
+	most  int              // bytes of lines in a record
 	zstd  *wire.Compressor // nil for plain lines
 	wake  chan struct{}    // capacity 1: there are lines to commit
 	frame []byte           // the record being written
@@ -60,13 +62,20 @@ type group struct {
 
 // NewWriter returns a Writer.
 func NewWriter(o WriterOptions) *Writer {
-	w := &Writer{o: o, wake: make(chan struct{}, 1)}
+	w := &Writer{o: o, most: mostLines(o.Queue.MaxRecord()), wake: make(chan struct{}, 1)}
 	w.room.L = &w.mu
 	w.open = newGroup(nil)
 	if o.Compress {
 		w.zstd = wire.NewCompressor()
 	}
 	return w
+}
+
+// mostLines returns how many bytes of lines certainly fit into a record of so
+// many bytes, and not more than a server must take. Lines that cannot be
+// compressed grow by a frame's header and 3 bytes for 128 KiB.
+func mostLines(record int) int {
+	return min(wire.RecordBytes, record-64-record>>12)
 }
 
 func newGroup(buf []byte) *group {
@@ -79,12 +88,15 @@ func (w *Writer) Stream() string { return w.o.Queue.Stream().String() }
 // Next returns the first free number.
 func (w *Writer) Next() uint64 { return w.o.Queue.Next() }
 
+// Most returns how many bytes of lines make a record.
+func (w *Writer) Most() int { return w.most }
+
 // Keep adds n lines, numbered from first, to the open group, and returns how to
 // wait until they are durable. It waits itself while the open group is full.
 func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !w.closed && w.open.count > 0 && len(w.open.lines)+len(lines) > recordBytes {
+	for !w.closed && w.open.count > 0 && len(w.open.lines)+len(lines) > w.most {
 		signal(w.open.full)
 		w.room.Wait()
 	}
@@ -101,12 +113,23 @@ func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) 
 	return g.wait, nil
 }
 
-// wait returns when the group is durable or is not going to be.
+// wait returns when the group is durable or is not going to be. The record is
+// written whether anybody waits for it or not, so whoever left before that would
+// not know that it was kept and hand the same over again after the next start:
+// when ctx ends the record lingers no more, and its end is waited for.
 func (g *group) wait(ctx context.Context) error {
 	select {
 	case <-g.done:
 		return g.err
 	case <-ctx.Done():
+	}
+	signal(g.full)
+	t := time.NewTimer(lastWait)
+	defer t.Stop()
+	select {
+	case <-g.done:
+		return g.err
+	case <-t.C:
 		return ctx.Err()
 	}
 }
@@ -200,10 +223,12 @@ type refusal struct {
 
 // Cause is the cause in the gap event.
 func (r *refusal) Cause() string {
-	switch r.state {
-	case "full":
+	switch {
+	case errors.Is(r.error, queue.ErrTooLarge): // one line, or Most is wrong
+		return "too_large"
+	case r.state == "full":
 		return queue.CauseQueueFull
-	case "ok": // it was another record that failed last
+	case r.state == "ok": // it was another record that failed last
 		return "write_failed"
 	}
 	return r.state

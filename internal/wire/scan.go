@@ -17,8 +17,8 @@ type Limits struct {
 	Members int // members of one object
 }
 
-// DefaultLimits is more than an agent with the greatest max_event_bytes sends.
-var DefaultLimits = Limits{Line: 1 << 20, Depth: 16, Members: 256}
+// DefaultLimits is at least what an agent with the greatest max_event_bytes sends.
+var DefaultLimits = Limits{Line: MaxLine, Depth: 16, Members: 256}
 
 // A Line is one event: its envelope, and where its body stands. It borrows the
 // scanned bytes and the Scanner's memory until the next Scan.

@@ -36,6 +36,14 @@ const Schema = 1
 // with a sign.
 const MaxSeq = math.MaxInt64
 
+// What an agent's line and record can be. A batch has at least one record, which
+// cannot be split on its way, so every server must take as much.
+const (
+	MaxLine     = 1 << 20   // bytes, the newline included
+	RecordBytes = 256 << 10 // of lines, where it is not a single longer one
+	RecordLines = 10_000    // more than fit into RecordBytes
+)
+
 // The headers of a batch, in canonical form.
 const (
 	headerStream = "Rea-Stream"
