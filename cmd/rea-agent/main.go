@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -99,23 +98,9 @@ func (s *settings) once(ctx context.Context, in *cli.Invocation) error {
 func (s *settings) agent(in *cli.Invocation) (*agent.Agent, error) {
 	a, err := agent.New(agent.Options{
 		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
-		Log: logger(in, s.config.Logging.Level), Stdout: os.Stdout,
+		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
 	})
 	return a, explain(err)
-}
-
-// logger writes the agent's own log to standard error: text for people, JSON
-// for everything else.
-func logger(in *cli.Invocation, level string) *slog.Logger {
-	o := &slog.HandlerOptions{}
-	var l slog.Level
-	if l.UnmarshalText([]byte(level)) == nil { // one of four words, checked with the configuration
-		o.Level = l
-	}
-	if cli.IsTerminal(in.Stderr) {
-		return slog.New(slog.NewTextHandler(in.Stderr, o))
-	}
-	return slog.New(slog.NewJSONHandler(in.Stderr, o))
 }
 
 // explain gives an error of the agent the exit code that scripts rely on.

@@ -7,9 +7,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/rea-agent/rea/internal/cli"
@@ -68,7 +68,7 @@ func (s *settings) keys() []cli.Flag {
 	for _, k := range s.config.Keys() {
 		f := cli.Flag{Name: k.Name, Usage: k.Usage, Choices: k.Value.Choices(), Path: k.Value.IsPath(), Set: s.setter(k.Name)}
 		if !k.Value.IsBool() {
-			f.Arg = "VALUE"
+			f.Arg = strings.ToUpper(k.Value.Type())
 		}
 		flags = append(flags, f)
 	}
@@ -96,7 +96,7 @@ func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the server stays
-	return explain(server.Run(ctx, s.config, logger(in, s.config.Logging.Level)))
+	return explain(server.Run(ctx, s.config, cli.Logger(in.Stderr, s.config.Logging.Level)))
 }
 
 // open opens the data folder for reading.
@@ -111,20 +111,6 @@ func (s *settings) open() (*server.Reader, error) {
 	return r, explain(err)
 }
 
-// logger writes the server's own log to standard error: text for people, JSON
-// for everything else.
-func logger(in *cli.Invocation, level string) *slog.Logger {
-	o := &slog.HandlerOptions{}
-	var l slog.Level
-	if l.UnmarshalText([]byte(level)) == nil { // one of four words, checked with the configuration
-		o.Level = l
-	}
-	if cli.IsTerminal(in.Stderr) {
-		return slog.New(slog.NewTextHandler(in.Stderr, o))
-	}
-	return slog.New(slog.NewJSONHandler(in.Stderr, o))
-}
-
 // explain gives an error of the server the exit code that scripts rely on.
 func explain(err error) error {
 	switch {
@@ -136,6 +122,8 @@ func explain(err error) error {
 		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, server.ErrAddress):
 		return cli.Fail(cli.Unavailable, err, "choose another address with listen in [server]")
+	case errors.Is(err, server.ErrInUse):
+		return cli.Fail(cli.Unavailable, err, "")
 	case errors.Is(err, server.ErrData):
 		return cli.Fail(cli.IO, err, "")
 	}

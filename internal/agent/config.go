@@ -210,7 +210,7 @@ func (c *Config) collectorKeys() []config.Key {
 			config.Key{Name: at + "enabled", Value: config.Bool(&source.section.Enabled),
 				Usage: "Read " + source.tells + "."},
 			config.Key{Name: at + "interval_ms", Value: config.Millis(&source.section.Interval, 100*time.Millisecond, 24*time.Hour),
-				Usage: "How often " + source.tells + " are read."},
+				Usage: "How often to read " + source.tells + "."},
 			config.Key{Name: at + "timeout_ms", Value: config.Millis(&source.section.Timeout, 10*time.Millisecond, 10*time.Minute),
 				Usage: "How long one reading may take before it is given up and reported."})
 	}

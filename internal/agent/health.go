@@ -39,6 +39,7 @@ func (a *Agent) health() status.Report {
 		r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
 	}
 	a.reportSources(&r, worse)
+	a.reportLocal(&r, worse)
 	for _, l := range a.output.lanes {
 		s := l.sender.State()
 		r.Sender[l.name] = status.Part{State: status.State(s.State), LastSuccess: s.LastSuccess, LastError: s.LastError, Failures: s.Failures}
@@ -70,5 +71,23 @@ func (a *Agent) reportSources(r *status.Report, worse func(status.State, string,
 	}
 	if bad > 0 && bad == len(r.Sources) {
 		worse(status.Failing, "no source works")
+	}
+}
+
+// reportLocal reports stdout or the file: failing where events are kept there,
+// degraded where it only gets copies.
+func (a *Agent) reportLocal(r *status.Report, worse func(status.State, string, ...any)) {
+	l := a.output.local
+	if l == nil {
+		return
+	}
+	part := l.report()
+	r.Sinks = map[string]status.Part{l.name: part}
+	switch {
+	case part.State == status.OK:
+	case l.vital:
+		worse(status.Failing, "events are lost: %s", part.LastError)
+	default:
+		worse(status.Degraded, "%s loses its copies of events: %s", l.name, part.LastError)
 	}
 }

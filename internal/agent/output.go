@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,9 +16,6 @@ import (
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/ship"
-	"github.com/rea-agent/rea/internal/sink/file"
-	"github.com/rea-agent/rea/internal/sink/stdout"
-	"github.com/rea-agent/rea/internal/trouble"
 )
 
 // evidenceLinger is how long a line that a source waits for waits for company.
@@ -38,7 +34,7 @@ type output struct {
 	metrics, evidence pipeline.Keeper
 	tees              []pipeline.Tee
 	lanes             []lane
-	local             pipeline.Sink // nil with mode "none"
+	local             *local // nil with mode "none"
 }
 
 // A lane is a queue on disk with its name, and who fills and empties it.
@@ -78,69 +74,6 @@ func (a *Agent) open() (*output, error) {
 	}
 	return out, nil
 }
-
-// openLocal opens stdout or the file. Where nothing is sent it is the keeper,
-// otherwise a tee.
-func (a *Agent) openLocal(out *output) error {
-	l := &a.o.Config.Logging
-	switch l.Mode {
-	case "none":
-		return nil
-	case "file":
-		f, err := file.Open(file.Options{
-			Path: l.FilePath, RotateBytes: l.RotateBytes, RotateEvery: l.RotateInterval, Keep: l.RotateKeep, Gzip: l.Compression == "gzip",
-			Trouble: a.fileTrouble(),
-		})
-		if err != nil {
-			return err
-		}
-		out.local = f
-	default:
-		out.local = stdout.New(a.o.Stdout, 0)
-	}
-	if a.o.Config.Networking.Enabled {
-		out.tees = []pipeline.Tee{{Name: l.Mode, Sink: out.local}}
-	} else {
-		out.local = &vital{out.local, a}
-	}
-	return nil
-}
-
-// fileTrouble says and counts what goes wrong beside the lines themselves.
-func (a *Agent) fileTrouble() func(error) {
-	var t trouble.Trouble
-	errors := a.metrics.Counter("rea_file_errors_total", "Rotations, syncs, compressions and deletions of the events file that went wrong; no line was lost by them.")
-	return func(err error) {
-		errors.Inc()
-		if t.Failed(err.Error()) {
-			a.o.Log.Warn("trouble with the events file; no line is lost", "error", err.Error())
-		}
-	}
-}
-
-// vital is a sink without which the agent has no purpose: when its reader has
-// gone the agent ends.
-type vital struct {
-	pipeline.Sink
-	agent *Agent
-}
-
-func (v *vital) Write(lines []byte, n int) error {
-	err := v.Sink.Write(lines, n)
-	switch {
-	case errors.Is(err, stdout.ErrStuck):
-		return &stuck{err}
-	case errors.Is(err, stdout.ErrClosed):
-		v.agent.end(&kind{err, ErrOutput})
-		return fmt.Errorf("%w: %w", context.Canceled, err) // said once, by whoever ran the agent
-	}
-	return err
-}
-
-// stuck is a loss because nobody reads standard output.
-type stuck struct{ error }
-
-func (*stuck) Cause() string { return "sink_stuck" }
 
 // openDelivery opens the queues with a writer and a sender each.
 func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
@@ -185,7 +118,7 @@ func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
 // lost declares what the queue gave up.
 func (a *Agent) lost(q *queue.Queue) func(queue.Loss) {
 	return func(l queue.Loss) {
-		a.pipeline.Lost(event.Missing{
+		a.pipeline.Lost(pipeline.Queue, event.Missing{
 			Cause: l.Cause, Stream: q.Stream().String(), First: l.First, Last: l.Last, Count: l.Count, Since: l.Since, Until: l.Until,
 		}, errors.New("the queue gave them up"))
 	}

@@ -97,6 +97,9 @@ func New(o Options) *Pipeline {
 	for _, k := range event.Kinds {
 		p.emitted[k] = o.Set.Counter("rea_events_emitted_total", "Events that were numbered and encoded.", "kind", string(k))
 	}
+	for _, c := range causes {
+		p.dropped(c.stage, c.reason)
+	}
 	tees := newTees(o)
 	newLane := func(k Keeper) *lane {
 		stamp := event.Stamp{Node: o.Node, Host: o.Host, Stream: k.Stream()}
@@ -179,7 +182,7 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return 0, false, err
 	}
-	p.Lost(event.Missing{
+	p.Lost(Keep, event.Missing{
 		Cause: causeOf(err), Stream: l.keeper.Stream(), First: first, Last: first + uint64(n) - 1, Count: uint64(n),
 		Since: events[0].Time, Until: events[len(events)-1].Time,
 	}, err)
@@ -197,10 +200,10 @@ func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint6
 		b, err := l.line(ev)
 		switch {
 		case errors.Is(err, event.ErrTooLarge):
-			p.Lost(event.Missing{Source: string(ev.Kind), Cause: "too_large", Count: 1, Since: ev.Time, Until: ev.Time}, err)
+			p.Lost(Encode, event.Missing{Source: string(ev.Kind), Cause: "too_large", Count: 1, Since: ev.Time, Until: ev.Time}, err)
 			continue
 		case err != nil:
-			p.Lost(event.Missing{Source: string(ev.Kind), Cause: "encode_failed", Count: 1, Since: ev.Time, Until: ev.Time}, err)
+			p.Lost(Encode, event.Missing{Source: string(ev.Kind), Cause: "encode_failed", Count: 1, Since: ev.Time, Until: ev.Time}, err)
 			continue
 		case len(b) > l.keeper.Most() && l.next > first:
 			return i, first, int(l.next - first)
@@ -224,10 +227,35 @@ func (l *lane) line(ev *event.Event) (b []byte, err error) {
 	return l.enc.Append(l.buf, ev, l.next)
 }
 
+// A Stage is where events were lost.
+type Stage string
+
+// The stages, in the order of the flow.
+const (
+	Encode Stage = "encode" // they never had numbers
+	Keep   Stage = "keep"   // the keeper did not take them
+	Queue  Stage = "queue"  // the keeper had them and gave them up
+)
+
+// causes lists what is known to happen at each stage, so that its figures are
+// there before it happens.
+var causes = [...]struct {
+	stage  Stage
+	reason string
+}{
+	{Encode, "too_large"}, {Encode, "encode_failed"},
+	{Keep, "queue_full"}, {Keep, "disk_full"}, {Keep, "read_only"}, {Keep, "io_error"}, {Keep, "write_failed"}, {Keep, "sink_stuck"},
+	{Queue, "queue_full"}, {Queue, "disk_full"}, {Queue, "damaged"},
+}
+
+func (p *Pipeline) dropped(stage Stage, reason string) *metric.Counter {
+	return p.set.Counter("rea_events_dropped_total", "Events that were lost, each declared in a gap event.", "stage", string(stage), "reason", reason)
+}
+
 // Lost counts events that are missing, says so in the log (once, and now and
 // then while it goes on), and notes them for a gap event. err is what happened.
-func (p *Pipeline) Lost(m event.Missing, err error) {
-	dropped := p.set.Counter("rea_events_dropped_total", "Events that were lost, each declared in a gap event.", "stage", "keep", "reason", m.Cause)
+func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
+	dropped := p.dropped(stage, m.Cause)
 	dropped.Add(m.Count)
 	p.gaps.add(m)
 	if p.loss(m.Cause).Failed(m.Source) {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
@@ -26,6 +27,7 @@ var (
 	ErrConfig  = errors.New("what the configuration names cannot be used")
 	ErrAddress = errors.New("the address cannot be listened at")
 	ErrData    = errors.New("the database cannot be used")
+	ErrInUse   = errors.New("another server has the data folder")
 )
 
 // kind is an error that is also one of those above, without saying so.
@@ -57,6 +59,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	}
 	defer l.Close()
 	db, err := store.Open(c.Server.DataDir)
+	if errors.Is(err, durable.ErrLocked) {
+		return &kind{err, ErrInUse}
+	}
 	if err != nil {
 		return &kind{err, ErrData}
 	}

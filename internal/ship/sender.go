@@ -257,10 +257,13 @@ func unreachable(err error, explain func(error) string) *failure {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		err = u.Err // the log names the endpoint anyway
 	}
-	f := &failure{reason: "unreachable", err: err}
 	if text := explain(err); text != "" {
 		return &failure{reason: "tls", err: errors.New(text)}
 	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op != "dial" {
+		err = op.Err // without our port, which is another one every time
+	}
+	f := &failure{reason: "unreachable", err: err}
 	if t := net.Error(nil); errors.As(err, &t) && t.Timeout() {
 		f.reason = "timeout"
 	}

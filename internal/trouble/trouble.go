@@ -1,6 +1,6 @@
 // Package trouble decides how often a failure that goes on is said: when it
-// begins, when it becomes another one, now and then while it lasts, and when it
-// is over. A log that repeats one line a second hides all others.
+// begins, when it becomes one that was not said lately, now and then while it
+// lasts, and when it is over. A log that repeats one line a second hides all others.
 package trouble
 
 import (
@@ -15,11 +15,15 @@ const Every = 5 * time.Minute
 // is safe for concurrent use.
 type Trouble struct {
 	mu    sync.Mutex
-	text  string
+	text  string // of the last failure
 	began time.Time
-	next  time.Time
 	count uint64
+	said  map[string]time.Time // when each text was said last
 }
+
+// maxSaid bounds the texts that are remembered: a failure may show itself in a
+// few ways by turns, one whose text is new every time is said every time.
+const maxSaid = 16
 
 // Failed notes a failure and reports whether it is to be said.
 func (t *Trouble) Failed(text string) bool {
@@ -30,10 +34,14 @@ func (t *Trouble) Failed(text string) bool {
 		t.began = now
 	}
 	t.count++
-	if text == t.text && now.Before(t.next) {
+	t.text = text
+	if at, ok := t.said[text]; ok && now.Sub(at) < Every {
 		return false
 	}
-	t.text, t.next = text, now.Add(Every)
+	if t.said == nil || len(t.said) == maxSaid {
+		t.said = map[string]time.Time{}
+	}
+	t.said[text] = now
 	return true
 }
 
@@ -46,7 +54,7 @@ func (t *Trouble) Worked() (failures uint64, lasted time.Duration) {
 		return 0, 0
 	}
 	failures, lasted = t.count, time.Since(t.began)
-	t.text, t.count = "", 0
+	t.text, t.count, t.said = "", 0, nil
 	return failures, lasted
 }
 

@@ -18,6 +18,7 @@ func TestTroubleIsSaidWhenItBeginsChangesAndLasts(t *testing.T) {
 			{time.Second, "refused", false},
 			{time.Second, "timeout", true},
 			{time.Second, "timeout", false},
+			{time.Second, "refused", false}, // by turns
 			{Every, "timeout", true},
 		} {
 			time.Sleep(c.after)
@@ -25,10 +26,10 @@ func TestTroubleIsSaidWhenItBeginsChangesAndLasts(t *testing.T) {
 				t.Errorf("step %d: said %v, want %v", i, said, c.said)
 			}
 		}
-		if text, n := tr.Now(); text != "timeout" || n != 5 {
+		if text, n := tr.Now(); text != "timeout" || n != 6 {
 			t.Errorf("now %q %d", text, n)
 		}
-		if n, d := tr.Worked(); n != 5 || d != Every+3*time.Second {
+		if n, d := tr.Worked(); n != 6 || d != Every+4*time.Second {
 			t.Errorf("worked after %d failures and %v", n, d)
 		}
 		if n, _ := tr.Worked(); n != 0 {

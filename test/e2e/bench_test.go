@@ -167,13 +167,23 @@ func (b *buffer) String() string {
 
 func (b *bench) start(name string, args ...string) *process {
 	b.t.Helper()
+	p := b.command(name, args...)
+	p.begin()
+	return p
+}
+
+func (b *bench) command(name string, args ...string) *process {
 	p := &process{exec.Command(filepath.Join(bin, name), args...), b.t, new(buffer)}
 	p.Dir, p.Stderr = b.dir, p.stderr
-	if err := p.Cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(func() { p.kill() })
 	return p
+}
+
+func (p *process) begin() {
+	p.t.Helper()
+	if err := p.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(p.kill)
 }
 
 func (b *bench) server() *process {

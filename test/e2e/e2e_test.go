@@ -181,3 +181,52 @@ func TestTwoAgentsCannotShareAQueue(t *testing.T) {
 	}
 	agent.stop(0)
 }
+
+func TestHealthFailsWhileEventsAreLost(t *testing.T) {
+	b := newBench(t, "")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skipf("SKIP a full standard output: %v", err)
+	}
+	defer full.Close()
+	agent := b.command("rea-agent", "--config", "agent.toml", "--networking.enabled=false", "--logging.mode", "stdout")
+	agent.Stdout = full
+	agent.begin()
+	b.until("/healthz fails", func() bool {
+		if !answers(b.status) {
+			return false
+		}
+		resp, err := http.Get("http://" + b.status + "/healthz")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
+	}, agent)
+	if page := b.get("/healthz"); !strings.Contains(page, "no space left on device") {
+		t.Errorf("/healthz does not say why:\n%s", page)
+	}
+	agent.stop(0)
+}
+
+func TestTwoServersCannotShareAFolder(t *testing.T) {
+	b := newBench(t, "")
+	b.server()
+	_, stderr, code := b.run("rea-server", "--config", "server.toml", "--server.listen", "127.0.0.1:0")
+	if code != 69 || !strings.Contains(stderr, "in use by another rea-server") {
+		t.Errorf("exit %d:\n%s", code, stderr)
+	}
+}
+
+func TestReadersMayComeBeforeTheServerIsReady(t *testing.T) {
+	b := newBench(t, "")
+	for range 10 {
+		server := b.start("rea-server", "--config", "server.toml")
+		b.until("the database is there", func() bool { _, err := os.Stat(b.path("data/events.db")); return err == nil }, server)
+		b.must("rea-server", "hosts", "--config", "server.toml", "--json")
+		server.kill()
+		if err := os.RemoveAll(b.path("data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -38,7 +38,7 @@ func OpenReader(dir string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	version, err := checkVersion(db, name)
+	version, err := readVersion(db, name)
 	if err == nil && version != len(migrations) {
 		err = fmt.Errorf("%s has version %d, this program reads %d: start rea-server once, which brings it up to date", name, version, len(migrations))
 	}
@@ -48,6 +48,20 @@ func OpenReader(dir string) (*Reader, error) {
 	limits := wire.DefaultLimits // the lines were checked before they were kept
 	limits.Line = maxBody
 	return &Reader{db: db, decode: wire.NewDecompressor(), scan: wire.NewScanner(limits)}, nil
+}
+
+// making is how long a server may take to make the tables of a new database.
+const making = 5 * time.Second
+
+// readVersion is checkVersion for a reader, which may come while a server is
+// just making the database.
+func readVersion(db *sql.DB, name string) (version int, err error) {
+	for end := time.Now().Add(making); ; time.Sleep(20 * time.Millisecond) {
+		version, err = checkVersion(db, name)
+		if err != nil || version > 0 || time.Now().After(end) {
+			return version, err
+		}
+	}
 }
 
 // Close closes the database.

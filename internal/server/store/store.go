@@ -20,7 +20,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/wire"
 	"modernc.org/sqlite" // pure Go, so that the binary needs no C library
 )
@@ -59,7 +60,8 @@ type Batch struct {
 // several goroutines.
 type Store struct {
 	*Reader
-	db *sql.DB
+	db   *sql.DB
+	lock io.Closer // one server, one folder
 
 	writer chan struct{} // who holds its one token may write
 
@@ -77,6 +79,22 @@ func Open(dir string) (*Store, error) {
 	if err := create(dir, name); err != nil {
 		return nil, err
 	}
+	lock, err := durable.Lock(filepath.Join(dir, "lock"))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("data folder %s is in use by another rea-server: stop that one, or name another folder: %w", dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", dir, err)
+	}
+	s, err := openLocked(dir, name)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.lock = lock
+	return s, nil
+}
+
+func openLocked(dir, name string) (*Store, error) {
 	db, err := open(name, "rwc", "_txlock=immediate", pragma("journal_mode", "WAL"), pragma("synchronous", "FULL"),
 		pragma("foreign_keys", "ON"), pragma("journal_size_limit", "67108864"))
 	if err != nil {
@@ -96,7 +114,9 @@ func Open(dir string) (*Store, error) {
 }
 
 // Close closes the database. Nobody may be in Put any more.
-func (s *Store) Close() error { return errors.Join(s.Reader.Close(), s.db.Close()) }
+func (s *Store) Close() error {
+	return errors.Join(s.Reader.Close(), s.db.Close(), s.lock.Close())
+}
 
 // create makes the folder and an empty file for its owner only: SQLite gives
 // the files beside it the same mode.
@@ -154,9 +174,11 @@ func openError(name string, err error) error {
 		case sqliteCorrupt:
 			return fmt.Errorf("%s is damaged: restore it from a copy, or save what is left with sqlite3 %s .recover: %w", name, name, err)
 		case sqliteCantOpen:
-			if _, serr := os.Stat(name); errors.Is(serr, fs.ErrNotExist) {
-				return fmt.Errorf("open %s: %w", name, fs.ErrNotExist)
+			f, ferr := os.Open(name) // SQLite does not say why
+			if ferr != nil {
+				return fmt.Errorf("open database: %w", ferr)
 			}
+			_ = f.Close()
 		}
 	}
 	return fmt.Errorf("open database %s: %w", name, err)
