@@ -177,7 +177,7 @@ func (q *Queue) parse(v view, max int64) (want int64, damaged bool) {
 			return q.wantMore(off - v.offset + frameSize), false
 		}
 		f, ok := decodeFrame(b, v.segment.salt, off, v.end)
-		if !ok {
+		if !ok || f.last() > v.final { // beyond what its own footer told
 			return 0, len(q.flight) == 0
 		}
 		if f.size() > int64(len(b)) {
@@ -214,6 +214,7 @@ func (q *Queue) wantMore(n int64) int64 {
 func (q *Queue) skipDamage(v view) {
 	sc := scanner{file: q.in, salt: v.segment.salt, limit: v.end}
 	f, at, ok := sc.next(v.offset)
+	ok = ok && f.last() <= v.final // or nothing in it can be believed
 	switch {
 	case ok && at == v.offset: // the numbers are known, the data are lost
 		q.pass(v, at+f.size(), CauseDamaged, f.last(), uint64(f.count), f.time)
