@@ -174,7 +174,7 @@ func (c *Config) agentKeys() []config.Key {
 		{Name: "agent.node_id", Value: config.Text(&a.NodeID, `"auto", or 1 to 128 letters, digits and - _ . :`, nodeID),
 			Usage: `The name that this machine reports under. "auto" takes it from client_cert, which is the one that a server believes, or derives it from the machine's id.`},
 		{Name: "agent.batch_interval_ms", Value: config.Millis(&a.BatchInterval, 100*time.Millisecond, time.Minute),
-			Usage: "How long events are gathered before they are written and sent together."},
+			Usage: "The least time between two batches of measurements to the server; what is read in between goes together. On the disk it is at once."},
 		{Name: "agent.max_event_bytes", Value: config.Int(&a.MaxEventBytes, 1<<10, wire.MaxLine),
 			Usage: "The longest line of an event; a longer one is cut inside its longest texts and marked truncated."},
 		{Name: "agent.redact_pii", Value: config.Bool(&a.RedactPII),
