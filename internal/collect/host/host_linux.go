@@ -29,6 +29,9 @@ type source struct {
 	facts   Facts
 	asked   time.Time // when the facts were read; zero before
 	trouble []string  // what of them could not be read
+
+	boot  time.Time // as /proc/stat told it
+	start time.Time // the time less the uptime, when it did
 }
 
 func newSource() *source { return sourceAt("/", unix.Uname, os.Getenv) }
@@ -74,10 +77,7 @@ func (s *source) readClocks(r *Reading) {
 	if r.Uptime.Known = err == nil; err != nil {
 		r.fail("uptime_seconds", err)
 	}
-	if b, err = s.stat.Read(&s.buf); err == nil {
-		r.BootTime, err = procfs.BootTime(b)
-	}
-	if err != nil {
+	if r.BootTime, err = s.bootTime(r.Uptime); err != nil {
 		r.fail("boot_time", err)
 	}
 	if err := s.zone.read(); err != nil {
@@ -86,6 +86,25 @@ func (s *source) readClocks(r *Reading) {
 	}
 	_, offset := time.Now().In(s.zone.rules).Zone()
 	r.Zone, r.Offset = s.zone.name, event.Known(int64(offset))
+}
+
+// bootTime reads when the machine started. /proc/stat is dear, since the kernel
+// sums up every interrupt for it, and what it says of the start changes only when
+// the clock is set: then the time less the uptime is another one, too.
+func (s *source) bootTime(uptime event.Maybe[float64]) (time.Time, error) {
+	start := time.Now().Round(0).Add(-time.Duration(uptime.V * float64(time.Second)))
+	if uptime.Known && !s.boot.IsZero() && start.Sub(s.start).Abs() < time.Second {
+		return s.boot, nil
+	}
+	b, err := s.stat.Read(&s.buf)
+	if err == nil {
+		s.boot, err = procfs.BootTime(b)
+	}
+	if err != nil {
+		s.boot = time.Time{}
+	}
+	s.start = start
+	return s.boot, err
 }
 
 func (s *source) readFacts() {
