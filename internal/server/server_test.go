@@ -139,7 +139,7 @@ func (r *running) post(c *http.Client, body []byte, first, last uint64) (int, wi
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	wire.Batch{Stream: stream, First: first, Last: last, ID: "b", Schema: 1}.SetHeader(req.Header)
+	wire.Batch{Stream: stream, First: first, Last: last, ID: "b", Schema: 1, Assigned: last}.SetHeader(req.Header)
 	req.Header.Set("Content-Encoding", wire.Zstd)
 	resp, err := c.Do(req)
 	if err != nil {

@@ -194,7 +194,7 @@ func (s *Sender) next() (batch, error) {
 	}
 	stream := s.o.Queue.Stream().String()
 	b.Batch = wire.Batch{
-		Stream: stream, First: first.First, Last: next - 1, Schema: wire.Schema,
+		Stream: stream, First: first.First, Last: next - 1, Schema: wire.Schema, Assigned: s.o.Queue.Next() - 1,
 		ID: fmt.Sprintf("%s-%d-%d", stream[:8], first.First, next-1),
 	}
 	return b, nil

@@ -20,8 +20,11 @@ import (
 	"strings"
 )
 
-// IngestPath is where batches are posted.
-const IngestPath = "/ingest"
+// Where agents post: batches, and what they know and ask of a stream (Resume).
+const (
+	IngestPath = "/ingest"
+	ResumePath = "/resume"
+)
 
 // The media type of a batch, and its content coding unless it is plain.
 const (
@@ -46,11 +49,13 @@ const (
 
 // The headers of a batch, in canonical form.
 const (
-	headerStream = "Rea-Stream"
-	headerFirst  = "Rea-First"
-	headerLast   = "Rea-Last"
-	headerBatch  = "Rea-Batch"
-	headerSchema = "Rea-Schema"
+	headerStream   = "Rea-Stream"
+	headerFirst    = "Rea-First"
+	headerLast     = "Rea-Last"
+	headerBatch    = "Rea-Batch"
+	headerSchema   = "Rea-Schema"
+	headerAssigned = "Rea-Assigned"
+	headerInstance = "Rea-Instance"
 )
 
 // A Batch says which lines a request carries: numbers First to Last of Stream,
@@ -60,6 +65,16 @@ type Batch struct {
 	First, Last uint64 // 1 and up, First ≤ Last
 	ID          string // names this batch in the logs of both sides: 1 to 64 of A-Z a-z 0-9 - _ .
 	Schema      int    // the "v" of every line
+	Assigned    uint64 // the highest number of Stream that an event has; Last or more
+	Instance    string // of the agent's process, 32 hexadecimal digits; "" from a tool
+}
+
+// A Resume tells the server how far a stream has come, and asks how much of it
+// the server keeps. It is a request with headers alone.
+type Resume struct {
+	Stream   string // as in Batch, and so the others
+	Assigned uint64 // 0 before the first event
+	Instance string
 }
 
 // SetHeader writes the batch and the content type of its body to h.
@@ -70,6 +85,17 @@ func (b Batch) SetHeader(h http.Header) {
 	h.Set(headerLast, strconv.FormatUint(b.Last, 10))
 	h.Set(headerBatch, b.ID)
 	h.Set(headerSchema, strconv.Itoa(b.Schema))
+	h.Set(headerAssigned, strconv.FormatUint(b.Assigned, 10))
+	if b.Instance != "" {
+		h.Set(headerInstance, b.Instance)
+	}
+}
+
+// SetHeader writes the question to h.
+func (r Resume) SetHeader(h http.Header) {
+	h.Set(headerStream, r.Stream)
+	h.Set(headerAssigned, strconv.FormatUint(r.Assigned, 10))
+	h.Set(headerInstance, r.Instance)
 }
 
 // ParseBatch reads what SetHeader wrote, and nothing looser: each header stands
@@ -77,20 +103,47 @@ func (b Batch) SetHeader(h http.Header) {
 func ParseBatch(h http.Header) (Batch, error) {
 	var p parser
 	b := Batch{
-		Stream: p.text(h, headerStream, IsStream, "32 hexadecimal digits in lower case"),
+		Stream: p.text(h, headerStream, IsStream, wantID),
 		First:  p.number(h, headerFirst),
 		Last:   p.number(h, headerLast),
 		ID:     p.text(h, headerBatch, isBatchID, "1 to 64 letters, digits, hyphens, underscores or dots"),
 		Schema: int(p.number(h, headerSchema)),
+
+		Assigned: p.number(h, headerAssigned),
 	}
-	if p.err == nil && b.Last < b.First {
+	if len(h[headerInstance]) > 0 {
+		b.Instance = p.text(h, headerInstance, IsStream, wantID)
+	}
+	switch {
+	case p.err != nil:
+	case b.Last < b.First:
 		p.err = fmt.Errorf("header %s: %d is below %s, %d", headerLast, b.Last, headerFirst, b.First)
+	case b.Assigned < b.Last:
+		p.err = fmt.Errorf("header %s: %d is below %s, %d", headerAssigned, b.Assigned, headerLast, b.Last)
 	}
 	if p.err != nil {
 		return Batch{}, p.err
 	}
 	return b, nil
 }
+
+// ParseResume reads what SetHeader wrote, as strictly as ParseBatch.
+func ParseResume(h http.Header) (Resume, error) {
+	var p parser
+	r := Resume{
+		Stream:   p.text(h, headerStream, IsStream[string], wantID),
+		Instance: p.text(h, headerInstance, IsStream[string], wantID),
+	}
+	if v := h[headerAssigned]; len(v) != 1 || v[0] != "0" {
+		r.Assigned = p.number(h, headerAssigned)
+	}
+	if p.err != nil {
+		return Resume{}, p.err
+	}
+	return r, nil
+}
+
+const wantID = "32 hexadecimal digits in lower case"
 
 // parser keeps the first error.
 type parser struct{ err error }
@@ -152,6 +205,10 @@ type Answer struct {
 	// Last is the highest number of the stream that is kept durably; 0 where
 	// the server does not know (it refused the request before it looked).
 	Last uint64 `json:"last"`
+	// Assigned, in the answer to a Resume, is the highest number of the stream
+	// that the server had been told of before this request; what lies between it
+	// and Last never came, or not yet.
+	Assigned uint64 `json:"assigned,omitempty"`
 	// Error says why the batch was not kept; empty with status 200.
 	Error string `json:"error,omitempty"`
 	// Line is the line at fault, counted from 1; 0 where no single line is.

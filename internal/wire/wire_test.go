@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var batch = Batch{Stream: "7f3a00000000000000000000000000c1", First: 7, Last: 1<<63 - 1, ID: "0190d1c0-0000-7000-8000-000000000001", Schema: 1}
+var batch = Batch{Stream: "7f3a00000000000000000000000000c1", First: 7, Last: 1<<63 - 1, ID: "0190d1c0-0000-7000-8000-000000000001", Schema: 1,
+	Assigned: 1<<63 - 1, Instance: "0123456789abcdef0123456789abcdef"}
 
 func TestHeadersComeBack(t *testing.T) {
 	h := http.Header{}
@@ -40,6 +41,9 @@ func TestParseBatchRefuses(t *testing.T) {
 		"a path as batch":      {"Rea-Batch", "a/../b", "letters"},
 		"a long batch":         {"Rea-Batch", strings.Repeat("a", 65), "letters"},
 		"schema as text":       {"Rea-Schema", "one", "whole number"},
+		"assigned below last":  {"Rea-Assigned", "7", "below"},
+		"nothing assigned":     {"Rea-Assigned", "0", "whole number"},
+		"an odd instance":      {"Rea-Instance", "x", "32 hexadecimal"},
 	} {
 		h := http.Header{}
 		batch.SetHeader(h)
@@ -58,11 +62,41 @@ func TestParseBatchRefuses(t *testing.T) {
 	}
 }
 
+func TestResumeComesBack(t *testing.T) {
+	for name, want := range map[string]Resume{
+		"of a stream that runs": {Stream: batch.Stream, Assigned: 7, Instance: batch.Instance},
+		"before the first":      {Stream: batch.Stream, Instance: batch.Instance},
+	} {
+		h := http.Header{}
+		want.SetHeader(h)
+		if got, err := ParseResume(h); err != nil || got != want {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestParseResumeRefuses(t *testing.T) {
+	for header, want := range map[string]string{"Rea-Stream": "Rea-Stream is missing", "Rea-Assigned": "Rea-Assigned is missing", "Rea-Instance": "Rea-Instance is missing"} {
+		h := http.Header{}
+		Resume{batch.Stream, 7, batch.Instance}.SetHeader(h)
+		h.Del(header)
+		if _, err := ParseResume(h); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: %v", header, err)
+		}
+	}
+	h := http.Header{}
+	Resume{batch.Stream, 7, batch.Instance}.SetHeader(h)
+	h.Set("Rea-Assigned", "00")
+	if _, err := ParseResume(h); err == nil || !strings.Contains(err.Error(), "whole number") {
+		t.Errorf("assigned 00: %v", err)
+	}
+}
+
 func FuzzParseBatch(f *testing.F) {
-	f.Add(batch.Stream, "7", "8", "b", "1")
-	f.Add("", "+1", "18446744073709551616", "\x00", "-1")
-	f.Fuzz(func(t *testing.T, stream, first, last, id, schema string) {
-		h := http.Header{"Rea-Stream": {stream}, "Rea-First": {first}, "Rea-Last": {last}, "Rea-Batch": {id}, "Rea-Schema": {schema}}
+	f.Add(batch.Stream, "7", "8", "b", "1", "9")
+	f.Add("", "+1", "18446744073709551616", "\x00", "-1", "0")
+	f.Fuzz(func(t *testing.T, stream, first, last, id, schema, assigned string) {
+		h := http.Header{"Rea-Stream": {stream}, "Rea-First": {first}, "Rea-Last": {last}, "Rea-Batch": {id}, "Rea-Schema": {schema}, "Rea-Assigned": {assigned}}
 		b, err := ParseBatch(h)
 		if err != nil {
 			return

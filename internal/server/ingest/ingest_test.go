@@ -117,7 +117,7 @@ func (b *bench) request(body []byte, first, last uint64) *http.Request {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	wire.Batch{Stream: stream, First: first, Last: last, ID: "b1", Schema: 1}.SetHeader(r.Header)
+	wire.Batch{Stream: stream, First: first, Last: last, ID: "b1", Schema: 1, Assigned: last + 2000}.SetHeader(r.Header)
 	r.Header.Set("User-Agent", "rea-agent/1.2.3")
 	return r
 }
