@@ -392,3 +392,10 @@ func (q *Queue) noted(err error) error {
 	}
 	return err
 }
+
+// Acked returns the highest number that is acknowledged.
+func (q *Queue) Acked() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.acked
+}
