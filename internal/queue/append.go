@@ -27,7 +27,6 @@ type Pending struct {
 	data  []byte
 	done  chan struct{} // closed when err holds
 	err   error
-	takes int // of losses, before it was submitted
 }
 
 // Submit is the first half of Append: it fixes the record's place behind all
@@ -49,7 +48,6 @@ func (q *Queue) Submit(r Record) *Pending {
 		p.err = fmt.Errorf("append %d numbers from %d: the next free number is %d", r.Count, r.First, q.tail)
 	default:
 		q.tail = r.last() + 1
-		p.takes = q.takes
 		q.pending = append(q.pending, p)
 		return p
 	}
@@ -347,9 +345,6 @@ func (q *Queue) publish(group []*Pending, size int64) {
 	s.end = max(s.end, headerSize) + size
 	for _, p := range group {
 		s.extend(p.frame)
-		if p.takes == q.takes {
-			q.taken = nil
-		}
 	}
 	q.next = s.last + 1
 	if q.pos.segment == nil {

@@ -24,18 +24,18 @@ type cursor struct {
 // load reads the newest mark. There is none, without an error, if the file is
 // missing or both slots are damaged.
 func (c *cursor) load() (m mark, found bool, err error) {
-	f, err := c.dir.Open(cursorName, false)
+	f, err := openAgain(c.dir, cursorName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mark{}, false, nil
 	}
+	c.exists = true
 	if err != nil {
 		return mark{}, false, fmt.Errorf("open cursor: %w", err)
 	}
-	c.exists = true
 	var b [slotSize]byte
 	valid := 0
 	for slot := range int64(2) {
-		if _, err := f.ReadAt(b[:], slot*slotGap); err != nil {
+		if err := readAgain(f, b[:], slot*slotGap); err != nil {
 			continue // a slot that was never written, or is lost
 		}
 		got, generation, ok := decodeMark(b[:])

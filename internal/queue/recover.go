@@ -58,13 +58,13 @@ func (q *Queue) streamOf(newestFirst []entry) (s Stream) {
 }
 
 func (q *Queue) readHeader(name string) (header, bool) {
-	f, err := q.dir.Open(name, false)
+	f, err := openAgain(q.dir, name)
 	if err != nil {
 		return header{}, false
 	}
 	defer f.Close()
 	var b [headerSize]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
+	if err := readAgain(f, b[:], 0); err != nil {
 		return header{}, false
 	}
 	return decodeHeader(b[:])
@@ -100,9 +100,10 @@ func (q *Queue) load(newestFirst []entry) {
 func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	id, _ := segmentID(e.name)
 	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size}
-	f, err := q.dir.Open(e.name, false)
+	f, err := openAgain(q.dir, e.name)
 	if err != nil {
 		q.noteLocked(err)
+		q.hide(bound, 1, e.size)
 		return nil, false
 	}
 	defer f.Close()
@@ -121,14 +122,28 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	}
 	s.loadFrames(&sc, bound)
 	q.noteLocked(sc.err)
+	if sc.blind > s.end {
+		q.hide(bound, s.last+1, e.size-s.end)
+	}
 	return s, s.records > 0 || sc.err == nil
+}
+
+// hide notes that records from number next on may lie in size bytes at the end
+// of the queue which the disk does not give back. Nobody knows how many numbers
+// they had; to use none of them again, one for each byte is passed over and so
+// declared lost. Where a newer segment has a base there is no need.
+func (q *Queue) hide(bound, next uint64, size int64) {
+	if bound == maxNumber {
+		q.next = max(q.next, next)
+		q.hidden += uint64(size)
+	}
 }
 
 // number finds the next free number, and the holes in the numbers that nobody
 // delivered: segments that went to make room, or whose end or file is gone.
 func (q *Queue) number(m mark, found bool) {
 	q.acked, q.dropped = m.acked, m.dropped
-	q.next = max(1, m.next)
+	q.next = max(1, m.next, q.next)
 	oldest := uint64(0)
 	for _, s := range q.segments {
 		q.next = max(q.next, s.base, s.last+1)
@@ -142,9 +157,12 @@ func (q *Queue) number(m mark, found bool) {
 			q.acked = q.next - 1
 		}
 	}
+	q.next += q.hidden
 	q.tail = q.next
 	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
-	q.losses = slices.Clone(m.losses)
+	if q.losses = slices.Clone(m.losses); q.losses != nil {
+		signal(q.lossy)
+	}
 	expected := q.acked + 1
 	for _, s := range q.segments {
 		if s.records > 0 {
@@ -230,7 +248,7 @@ func (q *Queue) locate(m mark, found bool) {
 	if s.base > q.acked {
 		return
 	}
-	f, err := q.dir.Open(s.name(), false)
+	f, err := openAgain(q.dir, s.name())
 	if err != nil {
 		q.noteLocked(err)
 		return

@@ -24,6 +24,7 @@ type simFolder struct {
 	capacity int64   // of the disk, in blocks
 	bound    int64   // MaxBytes of the queue: exceeded is set when it is
 	fault    float64 // share of writing calls that fail with EIO
+	flaky    float64 // share of reads that fail; none does so maxStrikes times in a row
 	deadIn   int     // calls until the machine stops; 0 is never
 	dead     bool
 	lie      lie
@@ -50,6 +51,8 @@ type nameOp struct {
 type inode struct {
 	cache, disk []byte
 	unsynced    []write
+	bad         map[int64]bool // pages that the disk does not give back until they are written
+	failed      [3]int         // reads, openings to read and openings to write, in a row
 }
 
 type write struct {
@@ -83,6 +86,20 @@ func (d *simFolder) call(writes bool) error {
 	return nil
 }
 
+// read counts a call that reads, and may fail it, but not maxStrikes times in a
+// row; failed says how often it did.
+func (d *simFolder) read(failed *int) error {
+	if err := d.call(false); err != nil {
+		return err
+	}
+	if d.flaky > 0 && *failed < maxStrikes-1 && d.rng.Float64() < d.flaky {
+		*failed++
+		return syscall.EIO
+	}
+	*failed = 0
+	return nil
+}
+
 // kill ends the process: what it wrote stays in the cache.
 func (d *simFolder) kill() { d.dead, d.deadIn, d.locked = false, 0, false }
 
@@ -97,7 +114,7 @@ func (d *simFolder) cutPower() {
 	d.unsynced, d.names = nil, map[string]*inode{}
 	for _, name := range slices.Sorted(maps.Keys(d.onDisk)) {
 		n := d.onDisk[name]
-		d.landSome(n)
+		d.landSome(n, false)
 		n.cache = slices.Clone(n.disk)
 		d.names[name] = n
 	}
@@ -115,11 +132,13 @@ const sector = 512
 
 // landSome brings a random part of the unsynced writes to the disk, sector by
 // sector, and forgets the rest. What a file grew by and did not get is zeros.
-func (d *simFolder) landSome(n *inode) {
+// If cut, the truncations are not lost: a sync that fails loses data, the size
+// is in the file system's journal.
+func (d *simFolder) landSome(n *inode, cut bool) {
 	keep := d.rng.Float64()
 	for _, w := range n.unsynced {
 		if w.data == nil {
-			if d.rng.Float64() < keep {
+			if d.rng.Float64() < keep || cut {
 				n.disk = resize(n.disk, w.off)
 			}
 			continue
@@ -190,14 +209,19 @@ func (d *simFolder) Create(name string) (file, error) {
 	return &simFile{d, op.node}, nil
 }
 
-func (d *simFolder) Open(name string, _ bool) (file, error) {
-	if err := d.call(false); err != nil {
+func (d *simFolder) Open(name string, write bool) (file, error) {
+	n := d.names[name]
+	if n == nil {
+		return nil, errors.Join(d.call(false), fs.ErrNotExist)
+	}
+	failed := &n.failed[1]
+	if write {
+		failed = &n.failed[2]
+	}
+	if err := d.read(failed); err != nil {
 		return nil, err
 	}
-	if d.names[name] == nil {
-		return nil, fs.ErrNotExist
-	}
-	return &simFile{d, d.names[name]}, nil
+	return &simFile{d, n}, nil
 }
 
 func (d *simFolder) Remove(name string) error {
@@ -232,8 +256,13 @@ func (f *simFile) Close() error         { return nil }
 func (f *simFile) Size() (int64, error) { return int64(len(f.n.cache)), nil }
 
 func (f *simFile) ReadAt(b []byte, off int64) (int, error) {
-	if err := f.d.call(false); err != nil {
+	if err := f.d.read(&f.n.failed[0]); err != nil {
 		return 0, err
+	}
+	for p := range f.n.bad {
+		if off < (p+1)*page && off+int64(len(b)) > p*page {
+			return 0, syscall.EIO
+		}
 	}
 	n := 0
 	if off < int64(len(f.n.cache)) {
@@ -260,6 +289,11 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 	if n > 0 {
 		f.n.cache = put(f.n.cache, b[:n], off)
 		f.n.unsynced = append(f.n.unsynced, write{off, slices.Clone(b[:n])})
+		for p := range f.n.bad {
+			if off < (p+1)*page && off+int64(n) > p*page {
+				delete(f.n.bad, p)
+			}
+		}
 	}
 	f.d.exceeded = max(f.d.exceeded, f.d.used()-f.d.bound)
 	return n, err
@@ -279,7 +313,7 @@ func (f *simFile) Truncate(size int64) error {
 func (f *simFile) Sync() error {
 	if err := f.d.call(true); err != nil {
 		if err != errDead {
-			f.d.landSome(f.n)
+			f.d.landSome(f.n, true)
 		}
 		if f.d.lie == hiddenFailure && err != errDead {
 			return nil
