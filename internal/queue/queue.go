@@ -37,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -163,6 +164,10 @@ func Open(o Options) (*Queue, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open queue: no folder is named")
 	}
+	o.Dir = filepath.Clean(o.Dir) // names beside it are made by suffixes
+	if err := settleSwap(osRenamer{}, o.Dir); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", o.Dir, err)
+	}
 	if err := durable.Mkdir(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
 	}
@@ -177,6 +182,11 @@ func open(o Options, dir folder) (*Queue, error) {
 		o.SegmentBytes = 16 << 20
 	}
 	o.SegmentBytes = max(min(o.SegmentBytes, o.MaxBytes/8), block)
+	return start(o, dir)
+}
+
+// start opens a queue with exactly these bounds.
+func start(o Options, dir folder) (*Queue, error) {
 	lock, err := dir.Lock()
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", o.Dir, err)
