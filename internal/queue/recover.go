@@ -35,7 +35,7 @@ func (q *Queue) recover() error {
 	q.load(files)
 	q.used += q.alien + blocks(cursorSize)
 	q.number(m, found)
-	if q.sealAll() {
+	if q.passHidden() && q.sealAll() {
 		q.removeEmpty()
 	}
 	q.locate(m, found)
@@ -190,6 +190,21 @@ func (q *Queue) holeLocked(first, end uint64, told []Loss) {
 		q.loseLocked(Loss{Cause: cause, First: first, Last: to - 1, Count: to - first})
 		first = to
 	}
+}
+
+// passHidden makes the numbers that were passed over durable, before sealing
+// cuts off what they were passed over for.
+func (q *Queue) passHidden() (ok bool) {
+	if q.hidden == 0 {
+		return true
+	}
+	err := q.cursor.settle(q.mark())
+	if err == nil {
+		err = q.syncFolder()
+	}
+	q.noteLocked(err)
+	q.suspect = q.suspect || err != nil
+	return err == nil
 }
 
 // sealAll makes durable what an earlier process wrote and did not seal, names
