@@ -450,7 +450,7 @@ func (w *world) start() error {
 // finish repairs the disk, delivers all, and closes the account.
 func (w *world) finish() error {
 	w.disk.fault, w.disk.flaky, w.disk.deadIn, w.disk.capacity = 0, 0, 0, 1<<40
-	for patience := 10 * maxStrikes; ; {
+	for patience := 100; ; {
 		records, err := w.q.Peek(nil, 16<<10)
 		if err != nil {
 			if patience--; w.spoils && patience > 0 {

@@ -24,7 +24,7 @@ type simFolder struct {
 	capacity int64   // of the disk, in blocks
 	bound    int64   // MaxBytes of the queue: exceeded is set when it is
 	fault    float64 // share of writing calls that fail with EIO
-	flaky    float64 // share of reads that fail; none does so maxStrikes times in a row
+	flaky    float64 // share of reads that fail, bearable times in a row at most
 	deadIn   int     // calls until the machine stops; 0 is never
 	dead     bool
 	lie      lie
@@ -86,13 +86,16 @@ func (d *simFolder) call(writes bool) error {
 	return nil
 }
 
-// read counts a call that reads, and may fail it, but not maxStrikes times in a
-// row; failed says how often it did.
+// bearable is how often in a row a read may fail without costing anything.
+const bearable = 2
+
+// read counts a call that reads, and may fail it, but bearable times in a row at
+// most; failed says how often it did.
 func (d *simFolder) read(failed *int) error {
 	if err := d.call(false); err != nil {
 		return err
 	}
-	if d.flaky > 0 && *failed < maxStrikes-1 && d.rng.Float64() < d.flaky {
+	if d.flaky > 0 && *failed < bearable && d.rng.Float64() < d.flaky {
 		*failed++
 		return syscall.EIO
 	}
