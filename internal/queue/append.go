@@ -364,7 +364,7 @@ func (q *Queue) publish(group []*Pending, size int64) {
 // more: it is not synced, and a failure to write it does not lose a record.
 func (q *Queue) roll() error {
 	s, f := q.active, q.file
-	err := s.seal(f)
+	err := s.seal(f, false) // each group was synced
 	err = errors.Join(err, f.Close())
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -409,10 +409,7 @@ func (q *Queue) settle(s *segment) error {
 	if err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)
 	}
-	err = s.seal(f)
-	if err == nil {
-		err = f.Sync()
-	}
+	err = s.seal(f, true)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}

@@ -183,3 +183,29 @@ func TestAPageThatStaysUnreadableCostsWhatIsInIt(t *testing.T) {
 		t.Errorf("losses %+v", l)
 	}
 }
+
+// A record was written and not synced when the process was killed, and so was the
+// next start, at each of its calls. What the one after it reads must be on the disk.
+func TestAStartThatWasKilledDoesNotVouchForWhatItDidNotSync(t *testing.T) {
+	for calls := 1; calls < 30; calls++ {
+		for seed := range uint64(20) {
+			d := newSimFolder(rand.New(rand.NewPCG(seed, 1)))
+			q := openSim(t, d)
+			add(t, q, 1, 1, 100)
+			d.deadIn = 2 // at the sync
+			if err := q.Append(t.Context(), Record{2, 1, payload(2, 2000)}); err == nil {
+				t.Fatal("confirmed by a machine that has stopped")
+			}
+			d.kill()
+			d.deadIn = calls
+			open(q.options, d) // and stops
+			d.kill()
+			q = openSim(t, d)
+			got := peekAll(t, q, 1<<20)
+			d.cutPower()
+			if next := openSim(t, d).Next(); next <= got[len(got)-1] {
+				t.Fatalf("killed at call %d, seed %d: %v were read, and the next number is %d", calls, seed, got, next)
+			}
+		}
+	}
+}

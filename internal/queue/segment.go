@@ -40,11 +40,17 @@ func (s *segment) extend(f frame) {
 	s.events += uint64(f.count)
 }
 
-// seal cuts f behind the frames and writes the footer there. It does not sync:
-// a segment without its footer is scanned.
-func (s *segment) seal(f file) error {
+// seal cuts f behind the frames, syncs it if asked to, and writes the footer.
+// The footer says that the frames are on the disk, so it comes after their sync.
+// It is not synced itself: a segment without it is scanned.
+func (s *segment) seal(f file, sync bool) error {
 	if err := f.Truncate(s.end); err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)
+	}
+	if sync {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("seal segment %016x: %w", s.id, err)
+		}
 	}
 	if _, err := f.WriteAt(s.footer().append(nil, s.salt, s.id), s.end); err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)

@@ -117,7 +117,7 @@ func (d *simFolder) cutPower() {
 	d.unsynced, d.names = nil, map[string]*inode{}
 	for _, name := range slices.Sorted(maps.Keys(d.onDisk)) {
 		n := d.onDisk[name]
-		d.landSome(n, false)
+		d.landSome(n)
 		n.cache = slices.Clone(n.disk)
 		d.names[name] = n
 	}
@@ -135,13 +135,11 @@ const sector = 512
 
 // landSome brings a random part of the unsynced writes to the disk, sector by
 // sector, and forgets the rest. What a file grew by and did not get is zeros.
-// If cut, the truncations are not lost: a sync that fails loses data, the size
-// is in the file system's journal.
-func (d *simFolder) landSome(n *inode, cut bool) {
+func (d *simFolder) landSome(n *inode) {
 	keep := d.rng.Float64()
 	for _, w := range n.unsynced {
 		if w.data == nil {
-			if d.rng.Float64() < keep || cut {
+			if d.rng.Float64() < keep {
 				n.disk = resize(n.disk, w.off)
 			}
 			continue
@@ -316,7 +314,7 @@ func (f *simFile) Truncate(size int64) error {
 func (f *simFile) Sync() error {
 	if err := f.d.call(true); err != nil {
 		if err != errDead {
-			f.d.landSome(f.n, true)
+			f.d.landSome(f.n)
 		}
 		if f.d.lie == hiddenFailure && err != errDead {
 			return nil
