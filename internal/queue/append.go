@@ -14,7 +14,7 @@ import (
 
 const (
 	block       = 4096             // what files are counted in
-	groupBytes  = 1 << 20          // written at once, or one record
+	groupBytes  = 1<<20 + block    // written at once, or one record: four of 256 KiB, with their headers
 	outBuffer   = 64 << 10         // gathers small records
 	directBytes = 32 << 10         // a record of this size is written from where it lies
 	fullPause   = 10 * time.Second // after a write found the disk full, until growth is tried again
