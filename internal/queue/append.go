@@ -216,7 +216,7 @@ func (q *Queue) commit(group []*Pending, size int64) error {
 // prepare makes sure of a segment and of the room in it, and reserves it.
 func (q *Queue) prepare(size int64) error {
 	for {
-		if s := q.active; s != nil && s.end+size+footerSize > q.options.SegmentBytes {
+		if s := q.active; s != nil && s.end+size+footerSize > q.segmentBytes() {
 			if err := q.roll(); err != nil {
 				return err
 			}
@@ -236,6 +236,17 @@ func (q *Queue) prepare(size int64) error {
 			return err
 		}
 	}
+}
+
+// segmentBytes returns how large a segment may grow: while the disk is full an
+// eighth of what there is, so that making room costs no more than that.
+func (q *Queue) segmentBytes() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ceiling > 0 {
+		return max(min(q.options.SegmentBytes, q.ceiling/8), block)
+	}
+	return q.options.SegmentBytes
 }
 
 // growth returns how large the segment will be, footer included, and how much

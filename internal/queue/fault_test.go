@@ -209,3 +209,28 @@ func TestAStartThatWasKilledDoesNotVouchForWhatItDidNotSync(t *testing.T) {
 		}
 	}
 }
+
+// The disk holds much less than the bound. After the first time it is full the
+// segments are small, so that the newest records are kept and not the last one.
+func TestAFullDiskKeepsMoreThanTheLastSegment(t *testing.T) {
+	d := newSimFolder(rand.New(rand.NewPCG(1, 1)))
+	d.capacity = 128 << 10
+	q, err := open(Options{Dir: "sim", MaxBytes: 1 << 30}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records, size = 500, 2000
+	for n := uint64(1); n <= records; n++ {
+		add(t, q, n, 1, size)
+		if kept := q.Stats().Records; n > 120 && kept < 32 {
+			t.Fatalf("%d records are kept of %d", kept, n)
+		}
+	}
+	got := drain(t, q)
+	if got[len(got)-1] != records {
+		t.Errorf("the last record is %d", got[len(got)-1])
+	}
+	if l := q.Losses(); len(l) != 1 || l[0].Count != records-uint64(len(got)) || l[0].Cause != CauseDiskFull {
+		t.Errorf("losses %+v", l)
+	}
+}
