@@ -114,6 +114,9 @@ func (q *Queue) evict(cause string) error {
 	if q.hasGhosts() { // there may be room already
 		return full(q.syncFolder())
 	}
+	if err := q.assure(); err != nil {
+		return full(err)
+	}
 	s, err := q.victim(cause)
 	if err != nil {
 		return err

@@ -23,15 +23,8 @@ func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	q.flight = q.flight[:0]
-	if q.suspect { // no number that was read may be used again
-		err := q.cursor.settle(q.mark())
-		if err == nil {
-			err = q.syncFolder()
-		}
-		if err != nil {
-			return dst, q.noted(err)
-		}
-		q.suspect = false
+	if err := q.assure(); err != nil {
+		return dst, q.noted(err)
 	}
 	for {
 		v, err := q.front()

@@ -35,7 +35,7 @@ func (q *Queue) recover() error {
 	q.load(files)
 	q.used += q.alien + blocks(cursorSize)
 	q.number(m, found)
-	if q.passHidden() && q.sealAll() {
+	if q.noted(q.assure()) == nil && q.sealAll() {
 		q.removeEmpty()
 	}
 	q.locate(m, found)
@@ -133,6 +133,7 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 // they had; to use none of them again, one for each byte is passed over and so
 // declared lost. Where a newer segment has a base there is no need.
 func (q *Queue) hide(bound, next uint64, size int64) {
+	q.suspect = true
 	if bound == maxNumber {
 		q.next = max(q.next, next)
 		q.hidden += uint64(size)
@@ -192,19 +193,21 @@ func (q *Queue) holeLocked(first, end uint64, told []Loss) {
 	}
 }
 
-// passHidden makes the numbers that were passed over durable, before sealing
-// cuts off what they were passed over for.
-func (q *Queue) passHidden() (ok bool) {
-	if q.hidden == 0 {
-		return true
+// assure makes the next number durable if what Open found may not be: before a
+// number is read, and before the end of a segment is cut off that the disk did
+// not give back, since no number may be used again.
+func (q *Queue) assure() error {
+	if !q.suspect {
+		return nil
 	}
-	err := q.cursor.settle(q.mark())
-	if err == nil {
-		err = q.syncFolder()
+	if err := q.cursor.settle(q.mark()); err != nil {
+		return err
 	}
-	q.noteLocked(err)
-	q.suspect = q.suspect || err != nil
-	return err == nil
+	if err := q.syncFolder(); err != nil {
+		return err
+	}
+	q.suspect = false
+	return nil
 }
 
 // sealAll makes durable what an earlier process wrote and did not seal, names
