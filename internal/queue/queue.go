@@ -158,8 +158,9 @@ type flying struct {
 
 // Open opens the queue in o.Dir, or makes it. Whatever it finds there, it
 // starts: what is damaged is in Losses, what is not of this queue is left
-// alone. It fails if another process has the folder (durable.ErrLocked), or
-// if the folder cannot be made, locked and listed.
+// alone, and a Renew that was cut short is completed or undone. It fails if
+// another process has the folder (durable.ErrLocked), or if the folder cannot
+// be made, locked and listed.
 func Open(o Options) (*Queue, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open queue: no folder is named")
