@@ -313,13 +313,16 @@ func (q *Queue) begin(size int64) error {
 func (q *Queue) ensureCursor() error {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	if q.cursor.begun {
+	c := &q.cursor
+	if c.begun && c.generation > 1 {
 		return nil
 	}
-	if err := q.cursor.write(q.mark()); err != nil {
-		return err
+	if !c.begun {
+		if err := c.write(q.mark()); err != nil {
+			return err
+		}
 	}
-	return q.cursor.sync()
+	return c.sync()
 }
 
 // write puts the group behind the durable frames and syncs it.

@@ -48,9 +48,10 @@ func (c *cursor) load() (m mark, found bool, err error) {
 		}
 	}
 	// Of two that hold the newer may be in the cache alone, and the older is
-	// durable; where one was torn or never written, the other one is.
+	// durable; where one was torn, the other one is. The very first may be in the
+	// cache alone, too.
 	size, err := f.Size()
-	c.begun, c.durable = found && size >= cursorSize, valid == 1
+	c.begun, c.durable = found && size >= cursorSize, valid == 1 && c.generation > 1
 	return m, found, errors.Join(err, f.Close())
 }
 
@@ -59,6 +60,11 @@ func (c *cursor) load() (m mark, found bool, err error) {
 func (c *cursor) write(m mark) error {
 	if err := c.open(); err != nil {
 		return err
+	}
+	if c.begun && c.generation == 1 { // there is no other slot to fall back on
+		if err := c.sync(); err != nil {
+			return err
+		}
 	}
 	slot, b := c.slot, make([]byte, 0, slotSize)
 	if c.durable {

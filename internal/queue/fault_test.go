@@ -11,10 +11,17 @@ import (
 // Faults that no random history comes to often enough: one written history each.
 
 // A brittle folder fails the syncs of files, and their opening to write, while
-// it is broken.
+// it is broken, and the sync of names while it is nameless.
 type brittle struct {
 	*simFolder
-	broken bool
+	broken, nameless bool
+}
+
+func (d *brittle) Sync() error {
+	if d.nameless {
+		return syscall.EIO
+	}
+	return d.simFolder.Sync()
 }
 
 type brittleFile struct {
@@ -232,5 +239,65 @@ func TestAFullDiskKeepsMoreThanTheLastSegment(t *testing.T) {
 	}
 	if l := q.Losses(); len(l) != 1 || l[0].Count != records-uint64(len(got)) || l[0].Cause != CauseDiskFull {
 		t.Errorf("losses %+v", l)
+	}
+}
+
+// A removal that is not synced may be undone, so what was removed still counts.
+func TestRoomIsFreeWhenTheRemovalIsOnTheDisk(t *testing.T) {
+	d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1)))}
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes, SegmentBytes: block}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := uint64(1)
+	for len(q.lossy) == 0 {
+		add(t, q, next, 1, 3000)
+		next++
+	}
+	before := q.Stats().DiskBytes
+	d.nameless = true
+	for range 3 {
+		if err := q.Append(t.Context(), Record{next, 1, payload(next, 3000)}); err == nil {
+			t.Fatal("a record was taken into room that may not be there")
+		}
+		if got := q.Stats().DiskBytes; got < before {
+			t.Errorf("%d bytes are counted, and %d may lie on the disk", got, before)
+		}
+	}
+	d.nameless = false
+	add(t, q, next, 1, 3000)
+}
+
+// The checksums of a segment are salted with its id: used again it would make
+// what a removed file left on the disk valid.
+func TestAnIdOfASegmentIsNotUsedAgain(t *testing.T) {
+	d := newSimFolder(rand.New(rand.NewPCG(1, 1)))
+	for want := uint64(1); want < 4; want++ {
+		q := openSim(t, d)
+		add(t, q, q.Next(), 1, 100)
+		if d.names[segmentName(want)] == nil {
+			t.Fatalf("segment %d is not there: %v", want, slices.Sorted(maps.Keys(d.names)))
+		}
+		drain(t, q)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		q = openSim(t, d) // removes what is done with
+		add(t, q, q.Next(), 1, 100)
+		drain(t, q)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		clearSegments(d)
+		want++
+	}
+}
+
+// clearSegments removes all segments, as delivery does in the end.
+func clearSegments(d *simFolder) {
+	for name := range d.names {
+		if _, ok := segmentID(name); ok {
+			delete(d.names, name)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -225,7 +226,11 @@ func (q *Queue) sealAll() (ok bool) {
 			continue
 		}
 		found = true
-		if err := q.settle(s); err != nil {
+		err := q.rewrite(s)
+		if err == nil {
+			err = q.settle(s)
+		}
+		if err != nil {
 			note(err)
 			q.resizeLocked(s, max(s.size, q.options.SegmentBytes)) // what was cut off may come back
 		}
@@ -236,6 +241,28 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 	}
 	return ok
+}
+
+// rewrite writes the frames of a segment over themselves. A sync that failed in
+// an earlier process may have left them in the cache alone, and marked as clean:
+// a sync of this process would do nothing, and say that all is well. What cannot
+// be read cannot be handed out either, and is passed over.
+func (q *Queue) rewrite(s *segment) error {
+	f, err := q.dir.Open(s.name(), true)
+	if err != nil {
+		return fmt.Errorf("rewrite segment %016x: %w", s.id, err)
+	}
+	var b [page]byte
+	for off := int64(0); off < s.end && err == nil; off += page {
+		p := b[:min(page, s.end-off)]
+		if readAgain(f, p, off) == nil {
+			_, err = f.WriteAt(p, off)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("rewrite segment %016x: %w", s.id, err)
+	}
+	return nil
 }
 
 // removeEmpty removes segments without a record. Until now their bases ended
