@@ -50,7 +50,20 @@ type Options struct {
 	Version string
 	Log     *slog.Logger // the agent's own log
 	Stdout  *os.File     // where events go with logging.mode = "stdout"
+	Sources []Source     // beside the collectors
 }
+
+// A Source is one that the caller brings along. Run emits until its context ends;
+// what it returns before that is told and it is run again.
+type Source struct {
+	Name string
+	Run  func(ctx context.Context, emit func(context.Context, ...event.Event) error) error
+}
+
+// brought makes a collect.Source of a Source.
+type brought struct{ Source }
+
+func (b brought) Run(ctx context.Context, w *collect.Watch) error { return b.Source.Run(ctx, w.Emit) }
 
 // An Agent is made by New, runs once, and is closed by Run.
 type Agent struct {
@@ -95,6 +108,9 @@ func New(o Options) (*Agent, error) {
 		if s.section.Enabled {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}
+	}
+	for _, s := range o.Sources {
+		a.runner.Add(s.Name, brought{s})
 	}
 	return a, nil
 }
