@@ -326,6 +326,12 @@ func (p *Pipeline) declare(ctx context.Context) {
 	}
 }
 
+// GapLine appends a gap event to dst, as evidence of stream under the number seq,
+// for the one who writes it into that stream while Renew runs.
+func (p *Pipeline) GapLine(dst []byte, stream string, seq uint64, m event.Missing) ([]byte, error) {
+	return p.evidence.encoder(stream).Append(dst, &event.Event{Time: time.Now(), Kind: event.Gap, Body: &m}, seq)
+}
+
 // Renew calls renew, after which the keeper k has a new stream, while nothing is
 // handed to k, and goes on with the numbers of that.
 func (p *Pipeline) Renew(k Keeper, renew func() error) error {

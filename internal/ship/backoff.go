@@ -56,16 +56,16 @@ type budget struct {
 
 // take takes one retry and returns how long to wait for it at least.
 func (b *budget) take(now time.Time, longest time.Duration) time.Duration {
+	every := time.Minute / time.Duration(b.perMinute)
 	if b.last.IsZero() {
 		b.left = float64(b.perMinute)
 	} else {
-		b.left = min(float64(b.perMinute), b.left+now.Sub(b.last).Minutes()*float64(b.perMinute))
+		b.left = min(float64(b.perMinute), b.left+float64(now.Sub(b.last))/float64(every))
 	}
 	b.last = now
-	if b.left >= 1 {
-		b.left--
+	b.left--
+	if b.left >= 0 {
 		return 0
 	}
-	probe := max(longest, time.Minute/time.Duration(b.perMinute))
-	return probe/2 + jitter(probe)
+	return max(time.Duration(-b.left*float64(every)), longest/2+jitter(longest))
 }

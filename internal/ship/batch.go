@@ -127,14 +127,18 @@ func (c *cutter) cut(r queue.Record, want span) (queue.Record, error) {
 	end := start + skip(lines[start:], want.last-want.first+1)
 	part := queue.Record{First: want.first, Count: uint32(want.last - want.first + 1)}
 	if wire.IsZstd(r.Data) {
-		if c.enc == nil {
-			c.enc = wire.NewCompressor()
-		}
-		part.Data = c.enc.Append(nil, lines[start:end])
+		part.Data = c.encode(lines[start:end])
 	} else {
 		part.Data = slices.Clone(lines[start:end])
 	}
 	return part, nil
+}
+
+func (c *cutter) encode(lines []byte) []byte {
+	if c.enc == nil {
+		c.enc = wire.NewCompressor()
+	}
+	return c.enc.Append(nil, lines)
 }
 
 // decode returns the lines of r, which are borrowed until the next call.

@@ -3,11 +3,8 @@ package ship
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/rea-agent/rea/internal/queue"
 )
 
 // A Refused is a run of lines, nearly always one, that the server does not take
@@ -88,19 +85,17 @@ func (s *Sender) takenOver(ctx context.Context, b batch, f *failure) time.Durati
 // renew goes on in a new stream.
 func (s *Sender) renew(ctx context.Context, b batch, why string) time.Duration {
 	s.o.Log.Warn("a new stream begins; what is not delivered goes along", "lane", s.o.Lane, "stream", s.o.Queue.Stream().String(), "because", why)
-	if err := s.o.Account.Renew(ctx, why); err != nil {
+	q, err := s.o.Account.Renew(ctx)
+	if q != nil {
+		s.o.Queue = q
+	}
+	if err != nil {
 		return s.failed(ctx, b, &failure{reason: "queue", err: fmt.Errorf("begin a new stream: %w", err)})
 	}
 	s.renewals.Inc()
 	s.resumed, s.behind, s.renewed = false, false, true
-	s.began, s.acked, s.kept, s.bad, s.alone = 1, s.o.Queue.Acked(), 0, span{}, 0
+	s.began, s.acked, s.confirmed, s.bad, s.alone = 1, s.o.Queue.Acked(), 0, span{}, 0
 	return 0
-}
-
-// Reidentify is for Queue.Renew: it appends to fresh what lies in old and is not
-// acknowledged, as events of fresh's stream and of node.
-func Reidentify(old, fresh *queue.Queue, node string) (moved uint64, err error) {
-	return 0, errors.New("not yet")
 }
 
 // isGap reports whether a line is a gap event.

@@ -32,10 +32,10 @@ func (s *Sender) resume(ctx context.Context) *failure {
 
 // compare draws the conclusions from where the server stands.
 func (s *Sender) compare(ctx context.Context, a wire.Answer) *failure {
-	if a.Last < s.kept {
+	if a.Last < s.confirmed {
 		s.o.Log.Error("the server keeps less than it acknowledged: it has lost events, which are not here any more", "lane", s.o.Lane,
-			"stream", s.o.Queue.Stream().String(), "acknowledged", s.kept, "kept", a.Last)
-		s.kept = a.Last // said
+			"stream", s.o.Queue.Stream().String(), "acknowledged", s.confirmed, "kept", a.Last)
+		s.confirmed = a.Last // said
 	}
 	switch {
 	case a.Last >= s.o.Queue.Next(), !s.met && a.Last >= s.began:

@@ -44,9 +44,10 @@ type Account interface {
 	// Crashed declares events that had numbers, which were told to the server,
 	// and were not on the disk when the last process ended.
 	Crashed(ctx context.Context, count uint64) error
-	// Renew begins a new stream in the queue and takes along, under new numbers,
-	// what is not acknowledged. Nothing else may read the queue meanwhile.
-	Renew(ctx context.Context, why string) error
+	// Renew begins a new stream and takes along, under new numbers, what is not
+	// acknowledged. It returns the queue to use from then on, also beside an
+	// error; nil is the one that there was.
+	Renew(context.Context) (*queue.Queue, error)
 }
 
 // The states of a Sender.
@@ -66,16 +67,16 @@ type SenderState struct {
 
 // A Sender delivers the records of one queue, in order, one batch in flight.
 type Sender struct {
-	o       SenderOptions
-	trouble trouble.Trouble
-	budget  budget
-	cut     cutter
-	records []queue.Record
-	acked   uint64 // what the server has, or never will
-	kept    uint64 // what it said that it has, to this process
-	narrow  narrow // how much the next batch may hold
-	bad     span   // the smallest run of numbers that the server is known to refuse
-	alone   int    // how often bad was refused when it was a single line
+	o         SenderOptions
+	trouble   trouble.Trouble
+	budget    budget
+	cut       cutter
+	records   []queue.Record
+	acked     uint64 // what the server has, or never will
+	confirmed uint64 // what it said that it has, to this process
+	narrow    narrow // how much the next batch may hold
+	bad       span   // the smallest run of numbers that the server is known to refuse
+	alone     int    // how often bad was refused when it was a single line
 
 	resumed bool      // the server was asked where the stream stands
 	met     bool      // it was, in this process
@@ -108,10 +109,6 @@ func NewSender(o SenderOptions) *Sender {
 			return float64(t.UnixMilli()) / 1000
 		}
 		return 0
-	}, "lane", o.Lane)
-	o.Set.Func("rea_sender_lag_events", "Events that have numbers and are not acknowledged.", func() float64 {
-		assigned, acked := o.Assigned(), o.Queue.Acked()
-		return float64(assigned - min(acked, assigned))
 	}, "lane", o.Lane)
 	return s
 }
@@ -199,7 +196,7 @@ func (s *Sender) accepted(b batch) *failure {
 	if err := s.o.Queue.Ack(b.Last); err != nil {
 		return &failure{reason: "queue", err: fmt.Errorf("acknowledge in queue: %w", err)}
 	}
-	s.acked, s.kept, s.renewed, s.alone = b.Last, b.Last, false, 0
+	s.acked, s.confirmed, s.renewed, s.alone = b.Last, b.Last, false, 0
 	if s.bad.first = b.Last + 1; s.bad.first > s.bad.last {
 		s.bad = span{}
 	}

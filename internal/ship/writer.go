@@ -85,10 +85,16 @@ func newGroup(buf []byte) *group {
 }
 
 // Stream returns the id of the queue's sequence of numbers.
-func (w *Writer) Stream() string { return w.o.Queue.Stream().String() }
+func (w *Writer) Stream() string { return w.queue().Stream().String() }
 
 // Next returns the first free number.
-func (w *Writer) Next() uint64 { return w.o.Queue.Next() }
+func (w *Writer) Next() uint64 { return w.queue().Next() }
+
+func (w *Writer) queue() *queue.Queue {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.o.Queue
+}
 
 // Most returns how many bytes of lines make a record.
 func (w *Writer) Most() int { return w.most }
@@ -124,9 +130,10 @@ func (w *Writer) Assigned() uint64 {
 	return w.assigned
 }
 
-// Renew calls renew, which begins a new stream in the queue, when all that was
-// handed over is in the queue or refused. Nobody may call Keep meanwhile.
-func (w *Writer) Renew(ctx context.Context, renew func() error) error {
+// Renew calls renew when all that was handed over is in the queue or refused,
+// and goes on in the queue that it returns; nil is the one that there was.
+// Nobody may call Keep meanwhile.
+func (w *Writer) Renew(ctx context.Context, renew func(*queue.Queue) (*queue.Queue, error)) error {
 	w.mu.Lock()
 	open, taken := w.open, w.taken
 	waiting := open.count > 0
@@ -139,13 +146,15 @@ func (w *Writer) Renew(ctx context.Context, renew func() error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := renew(); err != nil {
+	q, err := renew(w.o.Queue)
+	if q == nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.assigned = w.o.Queue.Next() - 1
-	return nil
+	w.o.Queue = q
+	w.assigned = q.Next() - 1
+	return err
 }
 
 // wait returns when the group is durable or is not going to be. The record is
@@ -237,12 +246,13 @@ func (w *Writer) append(g *group) error {
 	}
 	// Not the caller's context: lines that were numbered are written even when
 	// the agent stops.
-	err := w.o.Queue.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
+	q := w.queue()
+	err := q.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
 	if cap(w.frame) > spareBytes {
 		w.frame = nil
 	}
 	if err != nil {
-		return &refusal{err, w.o.Queue.Stats().State}
+		return &refusal{err, q.Stats().State}
 	}
 	return nil
 }
