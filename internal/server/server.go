@@ -154,11 +154,18 @@ func (k keeper) Resume(ctx context.Context, r *ingest.Resume) (high, assigned ui
 }
 
 // A Line is one stored event, a Filter says which are wanted, and a Host is what
-// is known of an agent.
+// is known of an agent. Accounts are the books of all streams, an Account those of
+// one, Unnumbered is a loss that is in none of them, and an Audit is what reading
+// all that is stored found.
 type (
-	Line   = wire.Line
-	Filter = store.Filter
-	Host   = store.Host
+	Line     = wire.Line
+	Filter   = store.Filter
+	Host     = store.Host
+	Accounts = store.Accounts
+	Account  = store.Account
+	Audit    = store.Audit
+
+	Unnumbered = store.Unnumbered
 )
 
 // A Reader asks what a server stored, while it runs or not.
@@ -200,6 +207,28 @@ func (r *Reader) Follow(ctx context.Context, f Filter, each func(*Line) error) e
 			return nil
 		case err != nil:
 			return err
+		}
+	}
+}
+
+// Settled returns the books of a host (see Accounts) as soon as they balance, or
+// else as they are when the time is over: agents may still be delivering. Of a
+// host of which nothing has come there are no books to balance.
+func (r *Reader) Settled(ctx context.Context, host string, wait time.Duration) (Accounts, error) {
+	tick := time.NewTicker(pollTime)
+	defer tick.Stop()
+	over := time.After(wait)
+	for {
+		a, err := r.Accounts(ctx, host)
+		if err != nil || a.Unbalanced() == 0 && (host == "" || len(a.Streams) > 0) {
+			return a, err
+		}
+		select {
+		case <-over:
+			return a, nil
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case <-tick.C:
 		}
 	}
 }

@@ -41,6 +41,8 @@ type Range struct {
 	First uint64    `json:"first"`
 	Last  uint64    `json:"last"`
 	Since time.Time `json:"since,omitzero"` // when the server learnt of it
+
+	Waiting bool `json:"waiting"` // above the highest kept
 }
 
 // maxRanges bounds what is named of one stream.
@@ -58,6 +60,34 @@ type Unnumbered struct {
 type Accounts struct {
 	Streams    []Account // by host, node and in the order in which they came
 	Unnumbered []Unnumbered
+}
+
+// Total is the sum of all streams, without their names.
+func (a *Accounts) Total() (t Account) {
+	t.Causes = map[string]uint64{}
+	for i := range a.Streams {
+		s := &a.Streams[i]
+		for _, f := range []struct{ to, from *uint64 }{
+			{&t.Assigned, &s.Assigned}, {&t.Received, &s.Received}, {&t.Declared, &s.Declared}, {&t.Waiting, &s.Waiting}, {&t.Undeclared, &s.Undeclared},
+			{&t.DeclaredReceived, &s.DeclaredReceived}, {&t.Repeats, &s.Repeats}, {&t.Conflicts, &s.Conflicts}, {&t.Clones, &s.Clones},
+		} {
+			*f.to = Sum(*f.to, *f.from)
+		}
+		for cause, n := range s.Causes {
+			t.Causes[cause] = Sum(t.Causes[cause], n)
+		}
+	}
+	return t
+}
+
+// Unbalanced returns of how many streams numbers are missing that nobody declared.
+func (a *Accounts) Unbalanced() (n int) {
+	for i := range a.Streams {
+		if !a.Streams[i].Balanced() {
+			n++
+		}
+	}
+	return n
 }
 
 // books is a transaction that reads one state of the database.
@@ -158,13 +188,13 @@ func (a *Account) balance(high, told uint64, toldAt int64, holes, declared []ent
 	for _, h := range holes {
 		a.Received -= h.count()
 	}
-	a.Undeclared = a.name(rest)
+	a.Undeclared = a.name(rest, false)
 	if a.Assigned > high {
 		end := entry{span: span{high + 1, a.Assigned}}
 		if toldAt != 0 {
 			end.since = at(toldAt)
 		}
-		a.Waiting = a.name(a.subtract([]entry{end}, declared))
+		a.Waiting = a.name(a.subtract([]entry{end}, declared), true)
 	}
 	a.DeclaredReceived = lost - a.Declared
 }
@@ -197,11 +227,11 @@ func (a *Account) subtract(missing, declared []entry) (rest []entry) {
 }
 
 // name counts what is neither received nor declared and names the first of it.
-func (a *Account) name(rest []entry) (count uint64) {
+func (a *Account) name(rest []entry, waiting bool) (count uint64) {
 	for _, e := range rest {
 		count += e.count()
 		if len(a.Missing) < maxRanges {
-			a.Missing = append(a.Missing, Range{First: e.first, Last: e.last, Since: e.since})
+			a.Missing = append(a.Missing, Range{First: e.first, Last: e.last, Since: e.since, Waiting: waiting})
 		}
 	}
 	return count

@@ -96,7 +96,7 @@ func TestEveryNumberIsReceivedDeclaredWaitingOrUndeclared(t *testing.T) {
 	want := Account{
 		Node: nodeA, Host: "host-a", Stream: stream1, Assigned: 30, Received: 10, Declared: 11, Waiting: 3, Undeclared: 6,
 		Causes: map[string]uint64{"queue_full": 3, "damaged": 1, "disk_full": 7}, DeclaredReceived: 1, Repeats: 1,
-		Missing: []Range{{1, 2, received}, {7, 10, received}, {21, 23, received}},
+		Missing: []Range{{1, 2, received, false}, {7, 10, received, false}, {21, 23, received, true}},
 	}
 	if d := cmp.Diff(want, account(t, s.Reader, stream1)); d != "" {
 		t.Error(d)
@@ -134,15 +134,15 @@ func TestSumsOfAbsurdClaimsStillBalance(t *testing.T) {
 		stream := fmt.Sprintf("%032x", n)
 		mustPut(t, s, with(made(nodeA, stream, 1, 1), map[uint64]string{1: numbered("queue_full", stream, 1, wire.MaxSeq)}), 1)
 	}
-	var received, declared, assigned uint64
-	for _, a := range mustAccounts(t, s.Reader, "").Streams {
+	all := mustAccounts(t, s.Reader, "")
+	for _, a := range all.Streams {
 		if !a.Balanced() || a.Received+a.Declared != a.Assigned {
 			t.Errorf("%+v", a)
 		}
-		received, declared, assigned = Sum(received, a.Received), Sum(declared, a.Declared), Sum(assigned, a.Assigned)
 	}
-	if Sum(received, declared) != assigned {
-		t.Errorf("%d + %d is not %d", received, declared, assigned)
+	total := all.Total()
+	if Sum(total.Received, total.Declared) != total.Assigned || total.Received != 4 || total.Causes["queue_full"] != total.Declared || all.Unbalanced() != 0 {
+		t.Errorf("%+v", total)
 	}
 	if h := host(t, s, nodeA); h.Declared < wire.MaxSeq || h.Missing != 0 {
 		t.Errorf("%+v", h)
