@@ -50,7 +50,20 @@ type Options struct {
 	Version string
 	Log     *slog.Logger // the agent's own log
 	Stdout  *os.File     // where events go with logging.mode = "stdout"
+	Sources []Source     // beside the collectors
 }
+
+// A Source is one that the caller brings along. Run emits until its context ends;
+// what it returns before that is told and it is run again.
+type Source struct {
+	Name string
+	Run  func(ctx context.Context, emit func(context.Context, ...event.Event) error) error
+}
+
+// brought makes a collect.Source of a Source.
+type brought struct{ Source }
+
+func (b brought) Run(ctx context.Context, w *collect.Watch) error { return b.Source.Run(ctx, w.Emit) }
 
 // An Agent is made by New, runs once, and is closed by Run.
 type Agent struct {
@@ -63,6 +76,8 @@ type Agent struct {
 	runner   *collect.Runner
 	status   *status.Server // nil when off
 	end      context.CancelCauseFunc
+
+	inherited []event.Missing // losses of this machine's earlier name
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
@@ -90,11 +105,17 @@ func New(o Options) (*Agent, error) {
 		Set:           a.metrics,
 		Log:           o.Log,
 	})
+	for _, m := range a.inherited {
+		a.pipeline.Lost(pipeline.Queue, m, errGaveUp)
+	}
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
 	for _, s := range sources(&o.Config) {
 		if s.section.Enabled {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}
+	}
+	for _, s := range o.Sources {
+		a.runner.Add(s.Name, brought{s})
 	}
 	return a, nil
 }
@@ -140,6 +161,7 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 	for _, l := range a.output.lanes {
 		writers.Go(func() { _ = l.writer.Run(writing) })
 		others.Go(func() { _ = l.sender.Run(ctx) })
+		others.Go(func() { l.declare(ctx) })
 	}
 	if a.status != nil {
 		others.Go(func() {

@@ -89,7 +89,7 @@ const inspectTries = 5
 // the agent may be running. What goes meanwhile was delivered, or dropped: the
 // cursor, which is read last, tells.
 func Inspect(dir string) (*Inspection, error) {
-	in, err := inspect(watched(dir))
+	in, err := inspect(shared(dir))
 	if err != nil {
 		return nil, fmt.Errorf("inspect queue %s: %w", dir, err)
 	}
@@ -333,7 +333,7 @@ func readSlots(dir reader) (c cursorView, err error) {
 		return c, err
 	}
 	var b [cursorSize]byte
-	_ = readPages(f, b[:min(c.size, cursorSize)], 0) // what cannot be read is zeros
+	_, _ = readPages(f, b[:min(c.size, cursorSize)], 0) // what cannot be read is zeros
 	for i := range c.Slots {
 		slot := b[i*slotGap:][:slotSize]
 		m, generation, ok := decodeMark(slot)
@@ -363,12 +363,12 @@ type reader interface {
 	Open(name string, write bool) (file, error)
 }
 
-// watched is a folder that another process is using: names go while it is
+// shared is a folder that another process is using: names go while it is
 // listed, and a file that is open here must not keep the other from removing it.
-type watched string
+type shared string
 
 // List lists the files. What is no file is left out: opening it might hang.
-func (d watched) List() (entries []entry, err error) {
+func (d shared) List() (entries []entry, err error) {
 	names, err := os.ReadDir(string(d))
 	if err != nil {
 		return nil, err
@@ -390,7 +390,7 @@ func (d watched) List() (entries []entry, err error) {
 
 // Open opens a file for reading. Opened by way of its folder it can be removed
 // on Windows too: os.Open would forbid that to everybody.
-func (d watched) Open(name string, _ bool) (file, error) {
+func (d shared) Open(name string, _ bool) (file, error) {
 	f, err := os.OpenInRoot(string(d), name)
 	if err != nil {
 		return nil, err // not f: a nil *os.File is not a nil file

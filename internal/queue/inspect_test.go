@@ -86,7 +86,7 @@ func TestAnInspectionTellsWhatTheQueueTells(t *testing.T) {
 		if err := q.Ack(ack); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
-		in, v := mustInspect(t, watched(o.Dir))
+		in, v := mustInspect(t, shared(o.Dir))
 		s := q.Stats()
 		if len(v.Damage) > 0 || v.Tail > 0 || len(in.Foreign) > 0 {
 			t.Errorf("%s: damage %v, tail %d, foreign %v", step.what, v.Damage, v.Tail, in.Foreign)
@@ -328,7 +328,7 @@ func TestAnInspectionBesideARunningQueueFindsNoDamage(t *testing.T) {
 	defer running.Wait()
 	defer close(stop)
 	for {
-		in, v := mustInspect(t, watched(o.Dir))
+		in, v := mustInspect(t, shared(o.Dir))
 		for _, d := range v.Damage {
 			t.Fatalf("damage: %v (acked %d, dropped %d, promised %d, segments %+v)", d, in.Acked, in.Dropped, in.promised, in.Segments)
 		}
@@ -338,7 +338,7 @@ func TestAnInspectionBesideARunningQueueFindsNoDamage(t *testing.T) {
 		select {
 		case looked <- struct{}{}:
 		case <-done:
-			if in, _ := mustInspect(t, watched(o.Dir)); in.Next != 4*400+1 {
+			if in, _ := mustInspect(t, shared(o.Dir)); in.Next != 4*400+1 {
 				t.Errorf("the next number is %d", in.Next)
 			}
 			return
@@ -448,7 +448,7 @@ func TestAFolderThatCannotBeReadIsSaid(t *testing.T) {
 		t.Errorf("no folder: %v", err)
 	}
 	dir := t.TempDir()
-	in, v := mustInspect(t, watched(dir))
+	in, v := mustInspect(t, shared(dir))
 	if len(in.Segments) > 0 || in.Waiting != (Waiting{}) || len(v.Damage) > 0 || in.Next != 1 {
 		t.Errorf("an empty folder: %+v, %+v", in, v)
 	}

@@ -226,7 +226,7 @@ func (w *walker) look() (r Record, d *Damage, off int64, last uint64) {
 	}
 	off, last = at+f.size(), f.last()
 	w.data = slices.Grow(w.data[:0], int(f.size()-frameSize))[:f.size()-frameSize]
-	err := readPages(w.file, w.data, at+frameSize)
+	_, err := readPages(w.file, w.data, at+frameSize)
 	switch data := w.data[:f.length]; {
 	case crc32.Checksum(data, castagnoli) == f.crc:
 		r = Record{f.first, f.count, data}
