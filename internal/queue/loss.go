@@ -43,9 +43,16 @@ func newDrops(set *metric.Set, lane string) drops {
 // Declared when these are durable, in this queue or in another. Until then the
 // queue remembers them over crashes and restarts, and returns them again after
 // the next Open. So a loss may be declared twice, and never not at all.
+//
+// What Open found lost is told when no crash can give its numbers again: if the
+// disk refused to remember the next number, after a Peek or an Append for which
+// it did not.
 func (q *Queue) Losses() []Loss {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.withheld {
+		return nil
+	}
 	l := q.losses
 	q.losses = nil
 	for _, l := range l {
@@ -104,7 +111,24 @@ func (q *Queue) loseLocked(l Loss) {
 		q.drops.damaged.Add(l.Count)
 	}
 	q.losses = merge(q.losses, l, maxLosses)
-	signal(q.lossy)
+	if !q.withheld {
+		signal(q.lossy)
+	}
+}
+
+// tellLocked lets go of the losses that were withheld: the next number is
+// durable.
+func (q *Queue) tellLocked() {
+	if q.withheld {
+		q.withheld = false
+		signal(q.lossy)
+	}
+}
+
+func (q *Queue) withholds() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.withheld
 }
 
 // evict drops the oldest segment that may go. The caller holds the lead.
