@@ -380,3 +380,37 @@ func TestALossIsToldWhenItsNumbersCannotBeGivenAgain(t *testing.T) {
 		})
 	}
 }
+
+// A page with records that are acknowledged cannot be read, so a start
+// counts fewer records in the segment than the cursor says lie before the rest.
+// Then that rest is dropped.
+func TestWhatIsDroppedBehindAnUnreadablePageIsDeclared(t *testing.T) {
+	d := newSimFolder(rand.New(rand.NewPCG(1, 1)))
+	start := func() *Queue {
+		q, err := open(Options{Dir: "sim", MaxBytes: 2 * MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	q := start()
+	for n := range uint64(10) { // the headers of 5 to 8 lie in the second page
+		add(t, q, n+1, 1, 1000)
+	}
+	peekAll(t, q, 1<<20)
+	if err := q.Ack(8); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	d.names[segmentName(1)].bad = map[int64]bool{1: true}
+	q = start()
+	if s := q.Stats(); s.Records != 2 || s.Events != 2 {
+		t.Errorf("records are left, and the queue counts %+v", s)
+	}
+	for next := q.Next(); len(q.lossy) == 0 && next < 100; next++ {
+		add(t, q, next, 1, 3000)
+	}
+	if l := q.Losses(); len(l) != 1 || l[0].First != 9 || l[0].Count != l[0].Last-8 {
+		t.Errorf("records 9 and 10 were dropped, and the losses are %+v", l)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -240,7 +241,9 @@ func (q *Queue) hasGhosts() bool {
 	return q.ghosts > 0
 }
 
-// unreadOfLocked returns what is lost with s: its records from pos on.
+// unreadOfLocked returns what is lost with s: its records from pos on. Damage
+// before pos may have been counted as more than the scan of a start found: then
+// the count is of all numbers in the run, since what is lost must not be silent.
 func (q *Queue) unreadOfLocked(s *segment, cause string) Loss {
 	l := Loss{cause, s.base, s.last, s.events, unix(s.oldest), unix(s.newest)}
 	switch p := q.pos; {
@@ -248,7 +251,14 @@ func (q *Queue) unreadOfLocked(s *segment, cause string) Loss {
 		l.Count = 0
 	case s == p.segment:
 		l.First = max(l.First, p.last+1, q.acked+1)
-		l.Count -= min(l.Count, p.events)
+		switch {
+		case p.offset >= s.end:
+			l.Count = 0
+		case p.events < s.events:
+			l.Count -= p.events
+		default:
+			l.Count = math.MaxUint64
+		}
 		l.Since = unix(max(s.oldest, q.oldest))
 	}
 	l.Count = min(l.Count, l.Last+1-min(l.First, l.Last+1))

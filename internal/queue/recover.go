@@ -286,7 +286,8 @@ func (q *Queue) removeEmpty() {
 }
 
 // locate finds the first record that is not acknowledged: where the cursor
-// says, if a frame lies there, or by reading the frames before it.
+// says, if a frame lies there, or by reading the frames before it. A cursor that
+// counts more before it than a scan found is not followed: there was damage.
 func (q *Queue) locate(m mark, found bool) {
 	i := slices.IndexFunc(q.segments, func(s *segment) bool { return s.records > 0 && s.last > q.acked })
 	if i < 0 {
@@ -305,7 +306,8 @@ func (q *Queue) locate(m mark, found bool) {
 	}
 	defer f.Close()
 	sc := scanner{file: f, salt: s.salt, limit: s.end}
-	if found && m.segment == s.id && m.offset >= headerSize && m.offset < s.end && m.offset%frameAlign == 0 {
+	counts := m.records < s.records && m.events < s.events
+	if found && counts && m.segment == s.id && m.offset >= headerSize && m.offset < s.end && m.offset%frameAlign == 0 {
 		if f, at, ok := sc.next(m.offset); ok && at == m.offset && f.last() > q.acked {
 			q.pos.offset, q.pos.records, q.pos.events, q.oldest = at, m.records, m.events, f.time
 			return
