@@ -65,7 +65,7 @@ func agent(j job) error {
 	r.Records += uint64(q.Stats().Bytes)
 	r.PeakMB, r.Written = peakMB(), pagesWritten()
 	if j.role == "fill" || j.role == "minute" {
-		if err := r.reread(q, j.role == "minute"); err != nil {
+		if r.Lines, err = linesBytes(q); err != nil {
 			return err
 		}
 	}
@@ -192,22 +192,13 @@ func stuff(ctx context.Context, q *queue.Queue) error {
 	}
 }
 
-// reread counts the bytes of the lines in the queue, and on demand what they
-// would be in one frame.
-func (r *result) reread(q *queue.Queue, oneFrame bool) error {
-	var all []byte
-	dec := wire.NewDecompressor()
-	err := q.Each(func(rec queue.Record) (err error) {
-		r.Lines += uint64(wire.DecodedSize(rec.Data))
-		if oneFrame {
-			all, err = dec.Decode(all, rec.Data, 64<<20)
-		}
-		return err
+// linesBytes returns the bytes of the lines that the queue holds.
+func linesBytes(q *queue.Queue) (n uint64, err error) {
+	err = q.Each(func(r queue.Record) error {
+		n += uint64(wire.DecodedSize(r.Data))
+		return nil
 	})
-	if oneFrame {
-		r.OneFrame = uint64(len(wire.NewCompressor().Append(nil, all)))
-	}
-	return err
+	return n, err
 }
 
 // peakMB returns the most memory that this process had resident, in MB.

@@ -17,20 +17,18 @@ import (
 )
 
 // A measurement has what collectors write of one device: counters that grow and
-// the rates at which they do, a share, an amount.
+// the rates at which they do, and a share.
 type measurement struct {
 	device             string
 	received, sent     uint64
 	receiving, sending float64
 	share              float64
-	resident           uint64
 }
 
 // Encode writes the members of a measurement.
 func (m *measurement) Encode(e *event.Encoder) {
 	e.String("name", m.device)
 	e.Float("utilization", m.share, 4)
-	e.Uint("resident_bytes", m.resident)
 	e.Uint("read_bytes", m.received)
 	e.Float("read_bytes_per_second", m.receiving, 2)
 	e.Uint("write_bytes", m.sent)
@@ -43,7 +41,6 @@ func (m *measurement) next(r *rand.Rand) {
 	m.received, m.sent = m.received+in, m.sent+out
 	m.receiving, m.sending = float64(in)/10, float64(out)/10
 	m.share = min(max(m.share+(r.Float64()-0.5)/10, 0), 1)
-	m.resident += r.Uint64N(256) * 4096
 }
 
 // feed hands j.events over, by four sources at once, each reading its devices
@@ -71,7 +68,7 @@ func feed(ctx context.Context, j job, emit collect.Emit) error {
 func source(ctx context.Context, k event.Kind, r *rand.Rand, n uint64, call int, emit collect.Emit) error {
 	bodies, events := make([]measurement, call), make([]event.Event, call)
 	for i := range bodies {
-		bodies[i] = measurement{device: string(k) + string(rune('a'+i%26)), received: r.Uint64N(1 << 40), sent: r.Uint64N(1 << 36), resident: r.Uint64N(1 << 30)}
+		bodies[i] = measurement{device: string(k) + string(rune('a'+i%26)), received: r.Uint64N(1 << 40), sent: r.Uint64N(1 << 36)}
 	}
 	for n > 0 {
 		now := time.Now()
