@@ -52,9 +52,10 @@ check: ## formatting, go vet for every system, a build that is the same twice
 lint: ## golangci-lint with .golangci.yml (compiles the linter the first time)
 	$(GO) run $(LINT) run ./...
 
-bench: build ## micro-benchmarks, then what the whole agent costs
+bench: build ## micro-benchmarks, what the whole agent costs, what a million events cost
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./internal/...
 	$(GO) run ./test/footprint -bin bin -seconds $(FOOTPRINT_SECONDS)
+	$(GO) run ./test/path
 
 clean: ## remove what was built and the demo
 	rm -rf bin dist demo
