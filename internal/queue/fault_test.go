@@ -414,3 +414,26 @@ func TestWhatIsDroppedBehindAnUnreadablePageIsDeclared(t *testing.T) {
 		t.Errorf("records 9 and 10 were dropped, and the losses are %+v", l)
 	}
 }
+
+// A process cut a segment and was killed before that was on the disk, and the
+// next start may not seal it: what was cut off may come back, and takes up room.
+func TestASegmentThatAStartCannotSealCountsInFull(t *testing.T) {
+	d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1)))}
+	q := openSim(t, d.simFolder)
+	add(t, q, 1, 1, 5000)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openSim(t, d.simFolder)
+	add(t, q, 2, 1, 100)
+	d.kill()
+	d.names[segmentName(1)].bad = map[int64]bool{1: true} // with the footer
+	d.broken = true
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := q.Stats().DiskBytes, blocks(cursorSize)+2*q.options.SegmentBytes; got != want {
+		t.Errorf("%d bytes are counted, and %d may lie on the disk", got, want)
+	}
+}

@@ -40,6 +40,7 @@ func (q *Queue) recover() error {
 	if !q.suspect && q.sealAll() {
 		q.removeEmpty()
 	}
+	q.countCut()
 	q.locate(m, found)
 	if q.unreadLocked() > 0 {
 		signal(q.ready)
@@ -237,7 +238,6 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 		if err != nil {
 			note(err)
-			q.resizeLocked(s, max(s.size, q.options.SegmentBytes)) // what was cut off may come back
 		}
 	}
 	if found {
@@ -246,6 +246,16 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 	}
 	return ok
+}
+
+// countCut counts what an earlier process may have cut off the segments that
+// could not be sealed: it may come back.
+func (q *Queue) countCut() {
+	for _, s := range q.segments {
+		if !s.sealed && s.records > 0 {
+			q.resizeLocked(s, max(s.size, q.options.SegmentBytes))
+		}
+	}
 }
 
 // rewrite writes the frames of a segment over themselves. A sync that failed in
