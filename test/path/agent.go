@@ -61,6 +61,9 @@ func agent(j job) error {
 	}
 	r.WallSeconds = time.Since(begin).Seconds()
 	r.Events = q.Next() - 1
+	if fed := j.role == "send" || j.role == "fill"; fed && r.Events != j.events {
+		return fmt.Errorf("%d events were handed over and %d numbers given", j.events, r.Events)
+	}
 	r.Folder = uint64(q.Stats().DiskBytes)
 	r.Records += uint64(q.Stats().Bytes)
 	r.PeakMB, r.Written = peakMB(), pagesWritten()
