@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -257,6 +258,7 @@ enabled = true
 endpoint = "https://%s"
 queue_dir = %q
 queue_max_bytes = %q
+queue_min_free_bytes = 0
 backoff_ms = "5..50"
 retry_budget = 10000
 %s
@@ -281,7 +283,7 @@ type process struct {
 	what   string
 	cmd    *exec.Cmd
 	stderr *tail
-	pid    func() int // of the program itself, where another one runs it
+	own    atomic.Int64 // the id that the program itself told
 	done   chan struct{}
 }
 
@@ -308,42 +310,53 @@ func (t *tail) String() string {
 	return string(t.b)
 }
 
-// start starts a process. What an agent reports goes into the books.
+// start starts a process of the bench. What an agent reports goes into the books.
 func (b *bench) start(what string, cmd *exec.Cmd) *process {
 	b.t.Helper()
-	var pid int
-	var mu sync.Mutex
-	p := &process{t: b.t, what: what, cmd: cmd, stderr: new(tail), done: make(chan struct{})}
-	p.pid = func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return pid
-	}
-	cmd.Dir, cmd.Stderr = b.dir, p.stderr
+	cmd.Dir = b.dir
+	return start(b.t, what, cmd, func(line string) {
+		var name string
+		var n uint64
+		if _, err := fmt.Sscanf(line, "safe %s %d", &name, &n); err == nil {
+			b.books.acknowledged(name, n)
+		}
+	})
+}
+
+// start starts a process and has each line that it prints reported. Once done is
+// closed all of them are.
+func start(t *testing.T, what string, cmd *exec.Cmd, report func(line string)) *process {
+	t.Helper()
+	p := &process{t: t, what: what, cmd: cmd, stderr: new(tail), done: make(chan struct{})}
+	cmd.Stderr = p.stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	go func() {
 		defer close(p.done)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			var name string
-			var n uint64
-			if _, err := fmt.Sscanf(lines.Text(), "safe %s %d", &name, &n); err == nil {
-				b.books.acknowledged(name, n)
-			} else if _, err := fmt.Sscanf(lines.Text(), "pid %d", &n); err == nil {
-				mu.Lock()
-				pid = int(n)
-				mu.Unlock()
+			var pid int64
+			if _, err := fmt.Sscanf(lines.Text(), "pid %d", &pid); err == nil {
+				p.own.Store(pid)
 			}
+			report(lines.Text())
 		}
 		_ = cmd.Wait()
 	}()
 	return p
+}
+
+// pid returns the id of the program, where another one runs it, too.
+func (p *process) pid() int {
+	if own := p.own.Load(); own > 0 {
+		return int(own)
+	}
+	return p.cmd.Process.Pid
 }
 
 // ended reports whether the process has ended.
@@ -368,8 +381,8 @@ func (p *process) kill() {
 
 // end ends the process in any case.
 func (p *process) end() {
-	if pid := p.pid(); pid > 0 && !p.ended() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	if !p.ended() {
+		_ = syscall.Kill(p.pid(), syscall.SIGKILL)
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
@@ -381,10 +394,7 @@ const patience = 2 * time.Minute
 // only just begun.
 func (p *process) stop() {
 	p.t.Helper()
-	pid := p.cmd.Process.Pid
-	if own := p.pid(); own > 0 {
-		pid = own
-	}
+	pid := p.pid()
 	_ = syscall.Kill(pid, syscall.SIGTERM)
 	select {
 	case <-p.done:
