@@ -76,6 +76,8 @@ type Agent struct {
 	runner   *collect.Runner
 	status   *status.Server // nil when off
 	end      context.CancelCauseFunc
+
+	inherited []event.Missing // losses of this machine's earlier name
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
@@ -103,6 +105,9 @@ func New(o Options) (*Agent, error) {
 		Set:           a.metrics,
 		Log:           o.Log,
 	})
+	for _, m := range a.inherited {
+		a.pipeline.Lost(pipeline.Queue, m, errGaveUp)
+	}
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
 	for _, s := range sources(&o.Config) {
 		if s.section.Enabled {
@@ -156,6 +161,7 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 	for _, l := range a.output.lanes {
 		writers.Go(func() { _ = l.writer.Run(writing) })
 		others.Go(func() { _ = l.sender.Run(ctx) })
+		others.Go(func() { l.declare(ctx) })
 	}
 	if a.status != nil {
 		others.Go(func() {

@@ -260,7 +260,7 @@ func (c *Config) deliveryKeys() []config.Key {
 		{Name: "networking.timeout_ms", Value: config.Millis(&n.Timeout, 100*time.Millisecond, 10*time.Minute),
 			Usage: "How long one request may take."},
 		{Name: "networking.proxy", Secret: true, Value: config.URL(&n.Proxy, "the address of a proxy: http://host:port", "http", "https", "socks5"),
-			Usage: "The proxy to go through, http://, https:// or socks5://, with user:password@ where it wants them. Empty goes straight; HTTPS_PROXY is not read."},
+			Usage: "The proxy to go through, http://, https:// or socks5://, with user:password@ where it wants them. Empty takes it from HTTPS_PROXY and NO_PROXY, if these are set."},
 		{Name: "networking.queue_dir", Value: config.Path(&n.QueueDir, "the path of a folder"),
 			Usage: "The folder of the queue. One agent, one folder."},
 		{Name: "networking.queue_max_bytes", Value: config.Bytes(&n.QueueMaxBytes, 1<<20, 1<<40),

@@ -46,7 +46,7 @@ func (a *Agent) health() status.Report {
 		if s.State == ship.Failing {
 			worse(status.Degraded, "%s are not delivered, but kept: %s", l.name, s.LastError)
 		}
-		q := l.queue.Stats()
+		q := l.queue.Load().Stats()
 		lane := status.Lane{Bytes: q.Bytes, MaxBytes: q.MaxBytes, Events: q.Events, State: status.State(q.State)}
 		if !q.Oldest.IsZero() {
 			age := time.Since(q.Oldest).Seconds()

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -10,8 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rea-agent/rea/internal/deadletter"
 	"github.com/rea-agent/rea/internal/durable"
-	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
@@ -33,16 +35,9 @@ const evidenceShare = 4
 type output struct {
 	metrics, evidence pipeline.Keeper
 	tees              []pipeline.Tee
-	lanes             []lane
+	lanes             []*lane
+	letters           *deadletter.Box
 	local             *local // nil with mode "none"
-}
-
-// A lane is a queue on disk with its name, and who fills and empties it.
-type lane struct {
-	name   string
-	queue  *queue.Queue
-	writer *ship.Writer
-	sender *ship.Sender
 }
 
 // open opens all that events go to.
@@ -82,20 +77,17 @@ func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
 	if err != nil {
 		return err
 	}
+	if out.letters, err = deadletter.Open(filepath.Join(n.QueueDir, lettersFolder), deadletter.Options{}); err != nil {
+		return err
+	}
 	evidence := n.QueueMaxBytes / evidenceShare
-	interval := a.o.Config.Agent.BatchInterval
-	for _, l := range []struct {
-		name     string
-		bytes    int64
-		linger   time.Duration
-		interval time.Duration
-		keeper   *pipeline.Keeper
-	}{
-		{"evidence", evidence, evidenceLinger, 0, &out.evidence},
-		{"metrics", n.QueueMaxBytes - evidence, metricsLinger, interval, &out.metrics},
-	} {
+	for _, l := range []*lane{{name: "evidence", evidence: true}, {name: "metrics"}} {
+		bytes := evidence
+		if !l.evidence {
+			bytes = n.QueueMaxBytes - evidence
+		}
 		q, err := queue.Open(queue.Options{
-			Dir: filepath.Join(n.QueueDir, l.name), MaxBytes: l.bytes, MinFreeBytes: n.QueueMinFreeBytes, Metrics: a.metrics, Lane: l.name,
+			Dir: filepath.Join(n.QueueDir, l.name), MaxBytes: bytes, MinFreeBytes: n.QueueMinFreeBytes, Metrics: a.metrics, Lane: l.name,
 		})
 		if err != nil {
 			err = fmt.Errorf("queue of %s: %w", l.name, err)
@@ -104,24 +96,55 @@ func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
 			}
 			return err
 		}
-		w := ship.NewWriter(ship.WriterOptions{Queue: q, Compress: n.Compression == "zstd", Linger: l.linger, Lost: a.lost(q)})
-		*l.keeper = w
-		out.lanes = append(out.lanes, lane{l.name, q, w, ship.NewSender(ship.SenderOptions{
-			Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: l.interval,
-			Backoff: ship.Backoff{Min: n.Backoff.Min, Max: n.Backoff.Max}, RetryBudget: n.RetryBudget,
-			Explain: identity.Explain, Set: a.metrics, Log: a.o.Log,
-		})})
+		l.agent, l.compress, l.renewed = a, n.Compression == "zstd", make(chan struct{}, 1)
+		l.queue.Store(q)
+		out.lanes = append(out.lanes, l)
+	}
+	if err := a.adopt(out.lanes); err != nil {
+		return err
+	}
+	instance := newInstance()
+	for _, l := range out.lanes {
+		a.connect(l, client, instance)
+		if l.evidence {
+			out.evidence = l.writer
+		} else {
+			out.metrics = l.writer
+		}
 	}
 	return nil
 }
 
-// lost declares what the queue gave up.
-func (a *Agent) lost(q *queue.Queue) func(queue.Loss) {
-	return func(l queue.Loss) {
-		a.pipeline.Lost(pipeline.Queue, event.Missing{
-			Cause: l.Cause, Stream: q.Stream().String(), First: l.First, Last: l.Last, Count: l.Count, Since: l.Since, Until: l.Until,
-		}, errors.New("the queue gave them up"))
+// lettersFolder is where refused events are kept, in the queue's folder.
+const lettersFolder = "dead-letters"
+
+// connect gives the lane its writer and its sender.
+func (a *Agent) connect(l *lane, client *http.Client, instance string) {
+	n := &a.o.Config.Networking
+	linger, interval := metricsLinger, a.o.Config.Agent.BatchInterval
+	if l.evidence {
+		linger, interval = evidenceLinger, 0
 	}
+	q := l.queue.Load()
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Linger: linger})
+	l.sender = ship.NewSender(ship.SenderOptions{
+		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
+		Instance: instance, Assigned: l.writer.Assigned,
+		Backoff: ship.Backoff{Min: n.Backoff.Min, Max: n.Backoff.Max}, RetryBudget: n.RetryBudget,
+		Explain: identity.Explain, Account: l, Set: a.metrics, Log: a.o.Log,
+	})
+	a.metrics.Func("rea_sender_lag_events", "Events that have numbers and are not acknowledged.", func() float64 {
+		assigned, acked := l.writer.Assigned(), l.queue.Load().Acked()
+		return float64(assigned - min(acked, assigned))
+	}, "lane", l.name)
+	a.metrics.Counter("rea_dead_letters_total", "Events that the server refused, kept for people to look at.", "lane", l.name)
+}
+
+// newInstance returns a random id of this process.
+func newInstance() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails: it ends the program instead
+	return hex.EncodeToString(id[:])
 }
 
 func httpClient(n *NetworkingSection, tlsConfig *tls.Config) (*http.Client, error) {
@@ -137,6 +160,7 @@ func httpClient(n *NetworkingSection, tlsConfig *tls.Config) (*http.Client, erro
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         4 << 10,
 	}
+	t.Proxy = http.ProxyFromEnvironment
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
 	if n.Proxy != "" {
@@ -162,7 +186,7 @@ func (o *output) close() error {
 		errs = append(errs, o.local.Close())
 	}
 	for _, l := range o.lanes {
-		if err := l.queue.Close(); err != nil {
+		if err := l.queue.Load().Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close queue of %s: %w", l.name, err))
 		}
 	}

@@ -79,7 +79,8 @@ type Pipeline struct {
 
 // A lane numbers, encodes and keeps events, one Emit after the other.
 type lane struct {
-	tees []*tee
+	tees    []*tee
+	encoder func(stream string) *event.Encoder
 
 	mu     sync.Mutex
 	keeper Keeper
@@ -88,6 +89,9 @@ type lane struct {
 	buf    []byte
 	closed bool
 }
+
+// begin makes the lane go on where its keeper stands.
+func (l *lane) begin() { l.next, l.enc = l.keeper.Next(), l.encoder(l.keeper.Stream()) }
 
 var errClosed = errors.New("the pipeline is closed")
 
@@ -102,8 +106,11 @@ func New(o Options) *Pipeline {
 	}
 	tees := newTees(o)
 	newLane := func(k Keeper) *lane {
-		stamp := event.Stamp{Node: o.Node, Host: o.Host, Stream: k.Stream()}
-		return &lane{keeper: k, tees: tees, next: k.Next(), enc: event.NewEncoder(stamp, o.Redact, o.MaxEventBytes)}
+		l := &lane{keeper: k, tees: tees, encoder: func(stream string) *event.Encoder {
+			return event.NewEncoder(event.Stamp{Node: o.Node, Host: o.Host, Stream: stream}, o.Redact, o.MaxEventBytes)
+		}}
+		l.begin()
+		return l
 	}
 	p.metrics = newLane(o.Metrics)
 	p.evidence = p.metrics
@@ -235,6 +242,7 @@ const (
 	Encode Stage = "encode" // they never had numbers
 	Keep   Stage = "keep"   // the keeper did not take them
 	Queue  Stage = "queue"  // the keeper had them and gave them up
+	Send   Stage = "send"   // the receiver does not take them, or never will
 )
 
 // causes lists what is known to happen at each stage, so that its figures are
@@ -246,6 +254,7 @@ var causes = [...]struct {
 	{Encode, "too_large"}, {Encode, "encode_failed"},
 	{Keep, "queue_full"}, {Keep, "disk_full"}, {Keep, "read_only"}, {Keep, "io_error"}, {Keep, "write_failed"}, {Keep, "sink_stuck"},
 	{Queue, "queue_full"}, {Queue, "disk_full"}, {Queue, "damaged"},
+	{Send, "rejected"}, {Send, "too_large"}, {Send, "crash"},
 }
 
 func (p *Pipeline) dropped(stage Stage, reason string) *metric.Counter {
@@ -255,9 +264,40 @@ func (p *Pipeline) dropped(stage Stage, reason string) *metric.Counter {
 // Lost counts events that are missing, says so in the log (once, and now and
 // then while it goes on), and notes them for a gap event. err is what happened.
 func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
+	p.gaps.add(m)
+	p.count(stage, m, err)
+}
+
+// LostFor is Lost for those who remember a loss until it is declared: it returns
+// nil when the gap event is safe. It tries until ctx ends.
+func (p *Pipeline) LostFor(ctx context.Context, stage Stage, m event.Missing, err error) error {
+	p.count(stage, m, err)
+	return p.Declare(ctx, m)
+}
+
+// Declare returns nil when a gap event that tells of m is safe. It tries until
+// ctx ends.
+func (p *Pipeline) Declare(ctx context.Context, m event.Missing) error {
+	for {
+		_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(declarePause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// declarePause is how long a loss waits to be declared when nothing can be kept.
+const declarePause = time.Second
+
+// count counts what is lost and says so.
+func (p *Pipeline) count(stage Stage, m event.Missing, err error) {
 	dropped := p.dropped(stage, m.Cause)
 	dropped.Add(m.Count)
-	p.gaps.add(m)
 	if p.loss(m.Cause).Failed(m.Source) {
 		p.log.Error("events are lost and will be declared in a gap event", "cause", m.Cause, "source", m.Source,
 			"lost", dropped.Value(), "stream", m.Stream, "first", m.First, "last", m.Last, "error", err.Error())
@@ -284,6 +324,31 @@ func (p *Pipeline) declare(ctx context.Context) {
 			p.gaps.add(m)
 		}
 	}
+}
+
+// GapLine appends a gap event to dst, as evidence of stream under the number seq,
+// for the one who writes it into that stream while Renew runs.
+func (p *Pipeline) GapLine(dst []byte, stream string, seq uint64, m event.Missing) ([]byte, error) {
+	return p.evidence.encoder(stream).Append(dst, &event.Event{Time: time.Now(), Kind: event.Gap, Body: &m}, seq)
+}
+
+// Renew calls renew, after which the keeper k has a new stream, while nothing is
+// handed to k, and goes on with the numbers of that.
+func (p *Pipeline) Renew(k Keeper, renew func() error) error {
+	l := p.metrics
+	if l.keeper != k {
+		l = p.evidence
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return errClosed
+	}
+	if err := renew(); err != nil {
+		return err
+	}
+	l.begin()
+	return nil
 }
 
 // Close ends the handing over: when it returns nobody uses the keepers and the

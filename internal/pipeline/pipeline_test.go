@@ -462,3 +462,74 @@ func (discard) Most() int      { return 1 << 20 }
 func (discard) Keep([]byte, uint64, int) (func(context.Context) error, error) {
 	return nil, nil
 }
+
+func TestALossThatIsRememberedElsewhereIsDeclaredBeforeItIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		evidence := newShelf("e", 1)
+		b := newBench(newShelf("a", 1), evidence)
+		evidence.setFail(causeError("disk_full"))
+		declared := make(chan error, 1)
+		go func() {
+			declared <- b.LostFor(t.Context(), Queue, event.Missing{Cause: "queue_full", Stream: strings.Repeat("a", 32), First: 3, Last: 9, Count: 7}, errors.New("full"))
+		}()
+		time.Sleep(10 * declarePause)
+		select {
+		case err := <-declared:
+			t.Fatalf("declared while nothing can be kept: %v", err)
+		default:
+		}
+		evidence.setFail(nil)
+		if err := <-declared; err != nil {
+			t.Fatal(err)
+		}
+		var first string
+		for _, said := range evidence.said(t) {
+			if strings.Contains(said, "queue_full") {
+				first = said
+			}
+		}
+		if !strings.HasSuffix(first, "gap queue_full 7 of a3-9") {
+			t.Errorf("said %q", evidence.said(t))
+		}
+		if n := b.dropped(Queue, "queue_full").Value(); n != 7 {
+			t.Errorf("%d events are counted, want 7", n)
+		}
+	})
+}
+
+func TestDeclaringEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		evidence := newShelf("e", 1)
+		evidence.setFail(causeError("disk_full"))
+		b := newBench(newShelf("a", 1), evidence)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := b.Declare(ctx, event.Missing{Cause: "damaged", Count: 1}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Declare: %v", err)
+		}
+	})
+}
+
+var errDisk = errors.New("input/output error")
+
+func TestARenewedLaneGoesOnInItsNewStream(t *testing.T) {
+	metrics, evidence := newShelf("a", 7), newShelf("e", 1)
+	b := newBench(metrics, evidence)
+	b.emit(t, event.CPU, "before")
+	err := b.Renew(metrics, func() error {
+		metrics.lines, metrics.stream, metrics.next = nil, strings.Repeat("b", 32), 3
+		return b.Declare(t.Context(), event.Missing{Cause: "renumbered", Stream: strings.Repeat("a", 32), First: 7, Last: 8, Count: 2})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.emit(t, event.CPU, "after")
+	wantSaid(t, metrics, "3 cpu after")
+	wantSaid(t, evidence, "1 gap renumbered 2 of a7-8")
+
+	if err := b.Renew(evidence, func() error { return errDisk }); !errors.Is(err, errDisk) {
+		t.Errorf("Renew: %v", err)
+	}
+	b.emit(t, event.Agent, "still there")
+	wantSaid(t, evidence, "1 gap renumbered 2 of a7-8", "2 agent still there")
+}

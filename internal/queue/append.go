@@ -14,7 +14,7 @@ import (
 
 const (
 	block       = 4096             // what files are counted in
-	groupBytes  = 1 << 20          // written at once, or one record
+	groupBytes  = 1<<20 + block    // written at once, or one record: four of 256 KiB, with their headers
 	outBuffer   = 64 << 10         // gathers small records
 	directBytes = 32 << 10         // a record of this size is written from where it lies
 	fullPause   = 10 * time.Second // after a write found the disk full, until growth is tried again
@@ -27,7 +27,6 @@ type Pending struct {
 	data  []byte
 	done  chan struct{} // closed when err holds
 	err   error
-	takes int // of losses, before it was submitted
 }
 
 // Submit is the first half of Append: it fixes the record's place behind all
@@ -49,7 +48,6 @@ func (q *Queue) Submit(r Record) *Pending {
 		p.err = fmt.Errorf("append %d numbers from %d: the next free number is %d", r.Count, r.First, q.tail)
 	default:
 		q.tail = r.last() + 1
-		p.takes = q.takes
 		q.pending = append(q.pending, p)
 		return p
 	}
@@ -218,7 +216,7 @@ func (q *Queue) commit(group []*Pending, size int64) error {
 // prepare makes sure of a segment and of the room in it, and reserves it.
 func (q *Queue) prepare(size int64) error {
 	for {
-		if s := q.active; s != nil && s.end+size+footerSize > q.options.SegmentBytes {
+		if s := q.active; s != nil && s.end+size+footerSize > q.segmentBytes() {
 			if err := q.roll(); err != nil {
 				return err
 			}
@@ -238,6 +236,17 @@ func (q *Queue) prepare(size int64) error {
 			return err
 		}
 	}
+}
+
+// segmentBytes returns how large a segment may grow: while the disk is full an
+// eighth of what there is, so that making room costs no more than that.
+func (q *Queue) segmentBytes() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ceiling > 0 {
+		return max(min(q.options.SegmentBytes, q.ceiling/8), block)
+	}
+	return q.options.SegmentBytes
 }
 
 // growth returns how large the segment will be, footer included, and how much
@@ -304,13 +313,16 @@ func (q *Queue) begin(size int64) error {
 func (q *Queue) ensureCursor() error {
 	q.reading.Lock()
 	defer q.reading.Unlock()
-	if q.cursor.begun {
+	c := &q.cursor
+	if c.begun && c.generation > 1 {
 		return nil
 	}
-	if err := q.cursor.write(q.mark()); err != nil {
-		return err
+	if !c.begun {
+		if err := c.write(q.mark()); err != nil {
+			return err
+		}
 	}
-	return q.cursor.sync()
+	return c.sync()
 }
 
 // write puts the group behind the durable frames and syncs it.
@@ -347,9 +359,6 @@ func (q *Queue) publish(group []*Pending, size int64) {
 	s.end = max(s.end, headerSize) + size
 	for _, p := range group {
 		s.extend(p.frame)
-		if p.takes == q.takes {
-			q.taken = nil
-		}
 	}
 	q.next = s.last + 1
 	if q.pos.segment == nil {
@@ -369,7 +378,7 @@ func (q *Queue) publish(group []*Pending, size int64) {
 // more: it is not synced, and a failure to write it does not lose a record.
 func (q *Queue) roll() error {
 	s, f := q.active, q.file
-	err := s.seal(f)
+	err := s.seal(f, false) // each group was synced
 	err = errors.Join(err, f.Close())
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -414,10 +423,7 @@ func (q *Queue) settle(s *segment) error {
 	if err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)
 	}
-	err = s.seal(f)
-	if err == nil {
-		err = f.Sync()
-	}
+	err = s.seal(f, true)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}

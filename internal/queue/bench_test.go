@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,5 +96,75 @@ func BenchmarkOpen(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkFull fills a queue of 1 GiB once, then opens it, says what memory it
+// holds, and drains it.
+func BenchmarkFull(b *testing.B) {
+	const size = 256 << 10
+	q := benchQueue(b)
+	data := payload(1, size)
+	for n := q.Next(); len(q.lossy) == 0; n += 4 {
+		var group [4]*Pending
+		for i := range group {
+			group[i] = q.Submit(Record{n + uint64(i), 1, data})
+		}
+		for _, p := range group {
+			if err := p.Wait(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			if err := q.Close(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			var err error
+			if q, err = Open(q.options); err != nil {
+				b.Fatal(err)
+			}
+		}
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapInuse)/(1<<20), "MiB-heap")
+		b.ReportMetric(float64(q.Stats().DiskBytes)/(1<<20), "MiB-disk")
+	})
+	b.Run("each", func(b *testing.B) {
+		b.SetBytes(q.Stats().Bytes)
+		for b.Loop() {
+			if err := q.Each(func(Record) error { return nil }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	rate := 0.0
+	b.Run("drain", func(b *testing.B) { // the first time: it is empty after that
+		var records []Record
+		drained, start := 0, time.Now()
+		for {
+			var err error
+			if records, err = q.Peek(records[:0], 1<<20); err != nil {
+				b.Fatal(err)
+			}
+			if len(records) == 0 {
+				break
+			}
+			drained += len(records) * size
+			if err := q.Ack(records[len(records)-1].last()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if drained > 0 {
+			rate = float64(drained) / 1e6 / time.Since(start).Seconds()
+		}
+		b.ReportMetric(rate, "MB/s-drained")
+	})
+	if err := q.Close(); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,19 +33,36 @@ func TestHistories(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64() >> 1
 	}
-	t.Logf("%d histories from -sim.seed=%d", *simHistories, seed)
-	total := world{}
-	synctest.Test(t, func(t *testing.T) {
-		for i := range *simHistories {
-			w := newWorld(seed + uint64(i))
-			if err := w.history(); err != nil {
-				t.Fatalf("history -sim.seed=%d -sim.histories=1: %v", seed+uint64(i), err)
-			}
-			total.count(w)
+	t.Logf("-sim.seed=%d -sim.histories=%d", seed, *simHistories)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a history is garbage all at once
+	start, workers := time.Now(), min(runtime.GOMAXPROCS(0), *simHistories)
+	totals, done := make([]world, workers), make([]int, workers)
+	var failed atomic.Bool
+	t.Run("workers", func(t *testing.T) {
+		for k := range workers {
+			t.Run(fmt.Sprint(k), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					for i := k; i < *simHistories && !failed.Load(); i += workers {
+						w := newWorld(seed + uint64(i))
+						if err := w.history(); err != nil {
+							failed.Store(true)
+							t.Fatalf("history -sim.seed=%d -sim.histories=1: %v", seed+uint64(i), err)
+						}
+						totals[k].count(w)
+						done[k]++
+					}
+				})
+			})
 		}
 	})
-	t.Logf("%d crashes, %d records confirmed, %d refused, %d numbers received, %d declared lost",
-		total.crashes, total.confirmed, total.refused, len(total.received)+total.numbers, total.declared)
+	total, histories := world{}, 0
+	for k := range workers {
+		total.add(&totals[k])
+		histories += done[k]
+	}
+	t.Logf("%d histories from -sim.seed=%d in %v: %d crashes, %d records confirmed, %d refused, %d numbers received, %d declared lost",
+		histories, seed, time.Since(start).Round(time.Millisecond), total.crashes, total.confirmed, total.refused, total.numbers, total.declared)
 }
 
 // TestLiesAreFound plants bugs: the histories must find each.
@@ -80,8 +100,10 @@ type world struct {
 	jumped   map[uint64]bool   // the same, with a record behind them that may come back
 	received map[uint64]int    // number -> the record that the receiver got
 	seen     map[uint64]bool   // handed out since the last start
-	heard    map[uint64]string // number -> cause, as Losses said
-	lost     map[uint64]string // the same, after a durable record could say it
+	heard    map[uint64]string // number -> cause, as Losses said since the last start
+	lost     map[uint64]string // the same, declared
+	excused  map[uint64]bool   // in pages that went bad: they may be declared damaged
+	spoils   bool              // pages go bad
 	records  int
 	floor    uint64 // no number below may be given again
 
@@ -95,8 +117,10 @@ func newWorld(seed uint64) *world {
 		o:        Options{Dir: "sim", MaxBytes: MinBytes + rng.Int64N(64<<10), SegmentBytes: block << rng.IntN(2), Wait: rng.IntN(4) == 0},
 		attempts: map[uint64][]int{}, sure: map[uint64]int{}, skipped: map[uint64]bool{}, jumped: map[uint64]bool{},
 		received: map[uint64]int{}, seen: map[uint64]bool{}, heard: map[uint64]string{}, lost: map[uint64]string{},
+		excused: map[uint64]bool{},
 	}
 	w.disk.bound = w.o.MaxBytes
+	w.spoils = rng.IntN(4) == 0
 	if rng.IntN(4) == 0 {
 		w.o.MinFreeBytes = 32 << 10
 	}
@@ -104,11 +128,16 @@ func newWorld(seed uint64) *world {
 }
 
 func (w *world) count(other *world) {
+	other.numbers, other.declared = len(other.received), len(other.lost)
+	w.add(other)
+}
+
+func (w *world) add(other *world) {
 	w.crashes += other.crashes
 	w.confirmed += other.confirmed
 	w.refused += other.refused
-	w.numbers += len(other.received)
-	w.declared += len(other.lost)
+	w.numbers += other.numbers
+	w.declared += other.declared
 }
 
 func (w *world) history() error {
@@ -138,8 +167,17 @@ func (w *world) step(big bool) error {
 		return w.append(big)
 	case n < 75:
 		return w.deliver()
-	case n < 80:
+	case n < 78:
 		return w.takeLosses(false)
+	case n < 80:
+		w.declare()
+	case n < 81:
+		w.disk.flaky = []float64{0, 0.02, 0.3}[w.rng.IntN(3)]
+		w.trace("flaky reads: %v", w.disk.flaky)
+	case n < 82:
+		if w.spoils {
+			w.spoil()
+		}
 	case n < 84:
 		w.disk.deadIn = 1 + w.rng.IntN(12)
 		w.trace("death in %d calls", w.disk.deadIn)
@@ -197,8 +235,6 @@ func (w *world) append(big bool) error {
 		case w.disk.dead: // whatever it says, nobody hears it
 		case err == nil:
 			w.confirmed++
-			maps.Copy(w.lost, w.heard)
-			clear(w.heard)
 			for n := s.r.First; n <= s.r.last(); n++ {
 				w.sure[n] = s.id
 				w.attempts[n] = []int{s.id}
@@ -231,14 +267,48 @@ func (w *world) trace(format string, args ...any) {
 
 // healthy reports whether the disk gives no reason for err.
 func (w *world) healthy(err error) bool {
-	return w.disk.fault == 0 && !w.disk.dead && !durable.IsFull(err)
+	return w.disk.fault == 0 && w.disk.flaky == 0 && !w.disk.dead && !durable.IsFull(err)
+}
+
+// spoil makes a page of a file unreadable until it is written, and notes which
+// numbers are in it.
+func (w *world) spoil() {
+	names := slices.Sorted(maps.Keys(w.disk.names))
+	if len(names) == 0 {
+		return
+	}
+	name := names[w.rng.IntN(len(names))]
+	n := w.disk.names[name]
+	if len(n.cache) == 0 || name == cursorName { // one slot torn and the other unreadable are two faults
+		return
+	}
+	p := w.rng.Int64N((int64(len(n.cache)) + page - 1) / page)
+	id, ok := segmentID(name)
+	if p == 0 && (w.q.ghosts > 0 || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
+		return // the base alone voids what a failed write left there: two faults, too
+	}
+	if n.bad == nil {
+		n.bad = map[int64]bool{}
+	}
+	n.bad[p] = true
+	w.trace("page %d of %s goes bad", p, name)
+	salt, size := saltOf(w.stream, id), int64(len(n.cache))
+	for off := int64(headerSize); ok && off < min((p+1)*page, size); off += frameAlign {
+		f, ok := decodeFrame(n.cache[off:], salt, off, size)
+		if !ok || off+f.size() <= p*page {
+			continue
+		}
+		for n := f.first; n <= f.last(); n++ {
+			w.excused[n] = true
+		}
+	}
 }
 
 // deliver takes a batch to the receiver, and mostly hears the answer.
 func (w *world) deliver() error {
 	records, err := w.q.Peek(nil, w.rng.IntN(20<<10))
 	if err != nil {
-		if w.healthy(err) {
+		if w.healthy(err) && !w.spoils {
 			return fmt.Errorf("peek on a good disk: %w", err)
 		}
 		return nil
@@ -275,7 +345,7 @@ func (w *world) receive(r Record) error {
 		if before, ok := w.received[n]; ok && before != id {
 			return fmt.Errorf("number %d was received as record %d and as %d", n, before, id)
 		}
-		if cause := w.lost[n]; cause == CauseDamaged {
+		if cause := w.lost[n]; cause == CauseDamaged && !w.excused[n] {
 			return fmt.Errorf("number %d was declared damaged and received", n)
 		}
 		w.received[n], w.seen[n] = id, true
@@ -288,22 +358,44 @@ func (w *world) receive(r Record) error {
 // takeLosses notes what is declared. At a start, what was handed out before may
 // be declared: the answer was lost with the process.
 func (w *world) takeLosses(starting bool) error {
-	for _, l := range w.q.Losses() {
+	woken := len(w.q.lossy) > 0
+	if woken {
+		<-w.q.Lossy()
+	}
+	losses := w.q.Losses()
+	if len(losses) > 0 && !woken {
+		return fmt.Errorf("nobody was woken for %+v", losses)
+	}
+	for _, l := range losses {
+		if starting && len(losses) >= markLosses {
+			l.Cause = "several" // the cursor has no room to tell them apart
+		}
 		w.trace("loss %s %d-%d (%d), starting: %v", l.Cause, l.First, l.Last, l.Count, starting)
 		if l.First > l.Last || l.Count == 0 || l.Count > l.Last-l.First+1 {
 			return fmt.Errorf("odd loss %+v", l)
 		}
 		for n := l.First; n <= l.Last; n++ {
-			if w.sure[n] != 0 && l.Cause == CauseDamaged {
+			if w.spoils && len(w.attempts[n]) == 0 {
+				w.excused[n] = true // passed over, and perhaps not durably
+			}
+			if w.sure[n] != 0 && l.Cause == CauseDamaged && !w.excused[n] {
 				return fmt.Errorf("number %d was confirmed, and is declared damaged: %+v", n, l)
 			}
-			if w.seen[n] && !starting {
+			if w.seen[n] && !starting && !w.excused[n] {
 				return fmt.Errorf("number %d was handed out and then declared lost: %+v", n, l)
 			}
 			w.heard[n] = l.Cause
 		}
 	}
 	return nil
+}
+
+// declare says that what was heard is in another durable account.
+func (w *world) declare() {
+	w.trace("declared: %d numbers", len(w.heard))
+	w.q.Declared()
+	maps.Copy(w.lost, w.heard)
+	clear(w.heard)
 }
 
 // crash stops the process or the machine and starts again, perhaps only to stop
@@ -357,10 +449,13 @@ func (w *world) start() error {
 
 // finish repairs the disk, delivers all, and closes the account.
 func (w *world) finish() error {
-	w.disk.fault, w.disk.deadIn, w.disk.capacity = 0, 0, 1<<40
-	for {
+	w.disk.fault, w.disk.flaky, w.disk.deadIn, w.disk.capacity = 0, 0, 0, 1<<40
+	for patience := 100; ; {
 		records, err := w.q.Peek(nil, 16<<10)
 		if err != nil {
+			if patience--; w.spoils && patience > 0 {
+				continue // each bad page may cost some
+			}
 			return fmt.Errorf("peek at the end: %w", err)
 		}
 		if len(records) == 0 {
@@ -378,7 +473,7 @@ func (w *world) finish() error {
 	if err := w.takeLosses(false); err != nil {
 		return err
 	}
-	maps.Copy(w.lost, w.heard)
+	w.declare()
 	for n := uint64(1); n < w.q.Next(); n++ {
 		if _, ok := w.received[n]; !ok && w.lost[n] == "" && (w.sure[n] != 0 || !w.skipped[n] && !w.jumped[n]) {
 			return fmt.Errorf("number %d is missing without a word (next %d, confirmed as record %d)", n, w.q.Next(), w.sure[n])

@@ -24,18 +24,18 @@ type cursor struct {
 // load reads the newest mark. There is none, without an error, if the file is
 // missing or both slots are damaged.
 func (c *cursor) load() (m mark, found bool, err error) {
-	f, err := c.dir.Open(cursorName, false)
+	f, err := openAgain(c.dir, cursorName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mark{}, false, nil
 	}
+	c.exists = true
 	if err != nil {
 		return mark{}, false, fmt.Errorf("open cursor: %w", err)
 	}
-	c.exists = true
 	var b [slotSize]byte
 	valid := 0
 	for slot := range int64(2) {
-		if _, err := f.ReadAt(b[:], slot*slotGap); err != nil {
+		if err := readAgain(f, b[:], slot*slotGap); err != nil {
 			continue // a slot that was never written, or is lost
 		}
 		got, generation, ok := decodeMark(b[:])
@@ -48,9 +48,10 @@ func (c *cursor) load() (m mark, found bool, err error) {
 		}
 	}
 	// Of two that hold the newer may be in the cache alone, and the older is
-	// durable; where one was torn or never written, the other one is.
+	// durable; where one was torn, the other one is. The very first may be in the
+	// cache alone, too.
 	size, err := f.Size()
-	c.begun, c.durable = found && size >= cursorSize, valid == 1
+	c.begun, c.durable = found && size >= cursorSize, valid == 1 && c.generation > 1
 	return m, found, errors.Join(err, f.Close())
 }
 
@@ -59,6 +60,11 @@ func (c *cursor) load() (m mark, found bool, err error) {
 func (c *cursor) write(m mark) error {
 	if err := c.open(); err != nil {
 		return err
+	}
+	if c.begun && c.generation == 1 { // there is no other slot to fall back on
+		if err := c.sync(); err != nil {
+			return err
+		}
 	}
 	slot, b := c.slot, make([]byte, 0, slotSize)
 	if c.durable {

@@ -191,7 +191,7 @@ type mark struct {
 	records uint64 // in that segment, before that offset
 	events  uint64
 	fresh   uint64 // the next free segment id: an id is never used twice
-	losses  []Loss // that no durable record declares yet, markLosses at most
+	losses  []Loss // that are not declared, markLosses at most
 }
 
 const markLosses = 8

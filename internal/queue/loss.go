@@ -38,26 +38,39 @@ func newDrops(set *metric.Set, lane string) drops {
 	return drops{counter(CauseQueueFull), counter(CauseDiskFull), counter(CauseDamaged)}
 }
 
-// Losses returns the losses since the last call, oldest first, adjacent ones
-// merged. The caller declares them, as gap events, in the next record that it
-// submits. Until a record that was submitted after this call is durable the
+// Losses returns the losses that it has not returned before, oldest first,
+// adjacent ones merged. The caller declares them, as gap events, and says so by
+// Declared when these are durable, in this queue or in another. Until then the
 // queue remembers them over crashes and restarts, and returns them again after
 // the next Open. So a loss may be declared twice, and never not at all.
 func (q *Queue) Losses() []Loss {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.losses
-	if q.losses = nil; l != nil {
-		q.takes++
-		q.taken = append(q.taken, l...)
+	q.losses = nil
+	for _, l := range l {
+		q.told = merge(q.told, l, maxLosses)
 	}
 	return l
 }
 
-// undeclaredLocked returns the losses that no durable record declares, as few
-// as the cursor has room for.
+// Declared says that all that Losses has returned is declared, durably. The
+// cursor forgets it when it is next written: a crash before that repeats it.
+// One goroutine calls Losses and Declared.
+func (q *Queue) Declared() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.told = nil
+}
+
+// Lossy returns a channel of capacity 1 that receives when Losses has something
+// to return, also after Open.
+func (q *Queue) Lossy() <-chan struct{} { return q.lossy }
+
+// undeclaredLocked returns the losses that are not declared, as few as the
+// cursor has room for.
 func (q *Queue) undeclaredLocked() (losses []Loss) {
-	for _, l := range slices.Concat(q.taken, q.losses) {
+	for _, l := range slices.Concat(q.told, q.losses) {
 		losses = merge(losses, l, markLosses)
 	}
 	return losses
@@ -91,6 +104,7 @@ func (q *Queue) loseLocked(l Loss) {
 		q.drops.damaged.Add(l.Count)
 	}
 	q.losses = merge(q.losses, l, maxLosses)
+	signal(q.lossy)
 }
 
 // evict drops the oldest segment that may go. The caller holds the lead.
@@ -99,6 +113,9 @@ func (q *Queue) evict(cause string) error {
 	defer q.reading.Unlock()
 	if q.hasGhosts() { // there may be room already
 		return full(q.syncFolder())
+	}
+	if err := q.assure(); err != nil {
+		return full(err)
 	}
 	s, err := q.victim(cause)
 	if err != nil {
@@ -164,11 +181,9 @@ func (q *Queue) handedLocked(s *segment) bool {
 
 // remove removes the file of a segment. The caller holds reading.
 func (q *Queue) remove(s *segment) error {
-	if q.in != nil && q.inID == s.id { // Windows removes no open file
-		err := q.in.Close()
-		q.in = nil
-		if err != nil {
-			return fmt.Errorf("close segment %016x: %w", s.id, err)
+	if q.inID == s.id { // Windows removes no open file
+		if err := q.closeIn(); err != nil {
+			return err
 		}
 	}
 	if err := q.dir.Remove(s.name()); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -3,6 +3,6 @@
 package queue
 
 const (
-	histories = 3000
+	histories = 8000
 	bitStride = 1
 )

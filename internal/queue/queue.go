@@ -37,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -91,6 +92,7 @@ type Queue struct {
 	drops   drops
 	ready   chan struct{} // capacity 1: something can be read
 	freed   chan struct{} // capacity 1: room was made by Ack
+	lossy   chan struct{} // capacity 1: there are losses to declare
 
 	lead chan struct{} // capacity 1: whoever has put a value in holds it
 	file file          // of the active segment; guarded by lead
@@ -103,6 +105,7 @@ type Queue struct {
 	buf     []byte   // what Peek handed out; guarded by reading
 	flight  []flying // the records in buf; guarded by reading
 	strikes int      // reads that failed in a row; guarded by reading
+	struck  uint64   // in this segment; guarded by reading
 	suspect bool     // what was found at Open may not be on the disk; guarded by reading
 
 	mu       sync.Mutex
@@ -111,6 +114,7 @@ type Queue struct {
 	group    []*Pending // being written by the leader
 	tail     uint64     // the number after all that is pending or being written
 	next     uint64     // the number after all that is durable
+	hidden   uint64     // numbers that Open passed over, see hide
 	fresh    uint64     // the next segment id
 	segments []*segment // by id; only the last can be active
 	active   *segment   // nil before the first append and after a failed one
@@ -122,9 +126,8 @@ type Queue struct {
 	ghosts   int64     // of them, of files whose removal is not durable
 	ceiling  int64     // while the disk is full, what the queue may take up; 0 is no ceiling
 	lifted   time.Time // when the ceiling goes, if the disk was found full by a write
-	losses   []Loss    // not taken
-	taken    []Loss    // and not declared by a durable record
-	takes    int       // calls that took some
+	losses   []Loss    // that Losses has not returned
+	told     []Loss    // that it has, and that are not declared
 	oldest   uint32    // append time of the record at pos, Unix seconds
 	state    string
 	trouble  error // the last one
@@ -139,6 +142,14 @@ type position struct {
 	events  uint64
 }
 
+// roundOff makes the counts right at the end of the segment: what is passed over
+// is not always counted as it was appended.
+func (p *position) roundOff() {
+	if p.offset >= p.segment.end {
+		p.records, p.events = p.segment.records, p.segment.events
+	}
+}
+
 // A flying record was handed out by Peek and is not acknowledged.
 type flying struct {
 	frame frame
@@ -147,11 +158,16 @@ type flying struct {
 
 // Open opens the queue in o.Dir, or makes it. Whatever it finds there, it
 // starts: what is damaged is in Losses, what is not of this queue is left
-// alone. It fails if another process has the folder (durable.ErrLocked), or
-// if the folder cannot be made, locked and listed.
+// alone, and a Renew that was cut short is completed or undone. It fails if
+// another process has the folder (durable.ErrLocked), or if the folder cannot
+// be made, locked and listed.
 func Open(o Options) (*Queue, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open queue: no folder is named")
+	}
+	o.Dir = filepath.Clean(o.Dir) // names beside it are made by suffixes
+	if err := settleSwap(osRenamer{}, o.Dir); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", o.Dir, err)
 	}
 	if err := durable.Mkdir(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open queue: %w", err)
@@ -167,6 +183,11 @@ func open(o Options, dir folder) (*Queue, error) {
 		o.SegmentBytes = 16 << 20
 	}
 	o.SegmentBytes = max(min(o.SegmentBytes, o.MaxBytes/8), block)
+	return start(o, dir)
+}
+
+// start opens a queue with exactly these bounds.
+func start(o Options, dir folder) (*Queue, error) {
 	lock, err := dir.Lock()
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", o.Dir, err)
@@ -174,7 +195,7 @@ func open(o Options, dir folder) (*Queue, error) {
 	q := &Queue{
 		dir: dir, path: o.Dir, options: o, lock: lock,
 		cursor: cursor{dir: dir},
-		ready:  make(chan struct{}, 1), freed: make(chan struct{}, 1), lead: make(chan struct{}, 1),
+		ready:  make(chan struct{}, 1), freed: make(chan struct{}, 1), lossy: make(chan struct{}, 1), lead: make(chan struct{}, 1),
 		state: "ok", drops: newDrops(o.Metrics, o.Lane),
 	}
 	if err := q.recover(); err != nil {
@@ -238,10 +259,7 @@ func (q *Queue) Close() error {
 	if q.cursor.begun {
 		err = errors.Join(err, q.cursor.write(q.mark()), q.cursor.sync())
 	}
-	if q.in != nil {
-		err = errors.Join(err, q.in.Close())
-		q.in = nil
-	}
+	err = errors.Join(err, q.closeIn())
 	if err = errors.Join(err, q.cursor.close(), q.lock.Close()); err != nil {
 		return fmt.Errorf("close queue %s: %w", q.path, err)
 	}

@@ -258,26 +258,60 @@ func diskUse(t *testing.T, dir string) (n int64) {
 	return n
 }
 
-func TestALossIsRememberedUntilARecordDeclaresIt(t *testing.T) {
+func TestALossIsRememberedUntilItIsDeclared(t *testing.T) {
 	q := mustOpen(t, Options{Dir: t.TempDir(), MaxBytes: 64 << 10})
 	for n := range uint64(100) {
 		add(t, q, n+1, 1, 1500)
 	}
+	<-q.Lossy()
 	before := q.Losses()
 	q = reopen(t, q)
+	<-q.Lossy()
 	after := q.Losses()
 	if len(before) != 1 || len(after) != 1 || before[0].First != after[0].First || before[0].Last != after[0].Last || after[0].Cause != CauseQueueFull {
 		t.Fatalf("before the restart %+v, after it %+v", before, after)
 	}
 	drain(t, q)
 	q = reopen(t, q)
+	add(t, q, 101, 1, 10) // which declares nothing
+	q = reopen(t, q)
 	if l := q.Losses(); len(l) != 1 || l[0] != after[0] {
-		t.Fatalf("delivered, but no record declares the loss: %+v", l)
+		t.Fatalf("delivered, but nobody declared the loss: %+v", l)
 	}
-	add(t, q, 101, 1, 10) // the gap event
+	q.Declared()
 	q = reopen(t, q)
 	if l := q.Losses(); l != nil {
 		t.Fatalf("delivered and declared: %+v", l)
+	}
+	select {
+	case <-q.Lossy():
+		t.Error("woken for no loss")
+	default:
+	}
+}
+
+func TestALossThatCameAfterTheOthersWereTakenIsNotDeclaredWithThem(t *testing.T) {
+	q := mustOpen(t, Options{Dir: t.TempDir(), MaxBytes: 64 << 10})
+	next := uint64(1)
+	lose := func() []Loss {
+		for len(q.lossy) == 0 {
+			add(t, q, next, 1, 1500)
+			next++
+		}
+		<-q.Lossy()
+		return q.Losses()
+	}
+	first := lose()
+	for len(q.lossy) == 0 {
+		add(t, q, next, 1, 1500)
+		next++
+	}
+	q.Declared() // the first
+	drain(t, q)
+	q = reopen(t, q)
+	second := q.Losses()
+	if len(first) != 1 || len(second) != 1 || second[0].First != first[0].Last+1 {
+		t.Fatalf("declared %+v, then told %+v", first, second)
 	}
 }
 

@@ -23,15 +23,8 @@ func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	q.flight = q.flight[:0]
-	if q.suspect { // no number that was read may be used again
-		err := q.cursor.settle(q.mark())
-		if err == nil {
-			err = q.syncFolder()
-		}
-		if err != nil {
-			return dst, q.noted(err)
-		}
-		q.suspect = false
+	if err := q.assure(); err != nil {
+		return dst, q.noted(err)
 	}
 	for {
 		v, err := q.front()
@@ -93,12 +86,12 @@ func (q *Queue) front() (view, error) {
 		return v, nil
 	}
 	if err := q.openIn(v.segment); err != nil {
-		if err = q.readFailed(err); q.strikes >= maxStrikes {
-			q.pass(v, v.end, CauseDamaged, v.final, v.final-v.last, v.segment.newest)
-			err = nil
-			v.offset, v.end = 0, 0
+		if err = q.readFailed(v.segment, err); q.strikes < maxStrikes {
+			return v, err
 		}
-		return v, err
+		q.strikes = 0
+		q.pass(v, v.end, CauseDamaged, v.final, v.final-v.last, v.segment.newest)
+		return q.front()
 	}
 	return v, nil
 }
@@ -114,22 +107,35 @@ func (q *Queue) openIn(s *segment) error {
 	if q.in != nil && q.inID == s.id {
 		return nil
 	}
-	if q.in != nil {
-		err := q.in.Close()
-		if q.in = nil; err != nil {
-			return fmt.Errorf("close segment %016x: %w", q.inID, err)
-		}
+	if err := q.closeIn(); err != nil {
+		return err
 	}
 	f, err := q.dir.Open(s.name(), false)
 	if err != nil {
 		return fmt.Errorf("open segment: %w", err)
 	}
-	q.in, q.inID = f, s.id
+	q.in, q.inID, q.strikes = f, s.id, 0
 	return nil
 }
 
-// readFailed keeps an error for Stats and counts it.
-func (q *Queue) readFailed(err error) error {
+// closeIn closes the file being read.
+func (q *Queue) closeIn() error {
+	if q.in == nil {
+		return nil
+	}
+	err := q.in.Close()
+	if q.in, q.strikes = nil, 0; err != nil {
+		return fmt.Errorf("close segment %016x: %w", q.inID, err)
+	}
+	return nil
+}
+
+// readFailed keeps an error for Stats and counts it. What fails in one segment
+// says nothing about the next.
+func (q *Queue) readFailed(s *segment, err error) error {
+	if q.struck != s.id {
+		q.struck, q.strikes = s.id, 0
+	}
 	q.strikes++
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -156,10 +162,10 @@ func (q *Queue) fill(v view, max int64) (damaged bool, err error) {
 func (q *Queue) read(v view, n int64) error {
 	q.buf = slices.Grow(q.buf[:0], int(n))[:n]
 	var err error
-	if q.strikes >= maxStrikes {
-		err = readPages(q.in, q.buf, v.offset)
+	if q.struck == v.segment.id && q.strikes >= maxStrikes {
+		_, err = readPages(q.in, q.buf, v.offset)
 	} else if _, err = q.in.ReadAt(q.buf, v.offset); err != nil {
-		return q.readFailed(fmt.Errorf("read segment %016x: %w", v.segment.id, err))
+		return q.readFailed(v.segment, fmt.Errorf("read segment %016x: %w", v.segment.id, err))
 	}
 	if err == nil {
 		q.strikes = 0
@@ -242,6 +248,7 @@ func (q *Queue) pass(v view, offset int64, cause string, last, count uint64, unt
 	q.pos.last = max(q.pos.last, last)
 	q.pos.records++
 	q.pos.events += count
+	q.pos.roundOff()
 }
 
 // Ack says that every number up to last is delivered. Segments that are done
@@ -290,6 +297,7 @@ func (q *Queue) land(last uint64) {
 		p.records++
 		p.events += uint64(f.frame.count)
 		q.flight = q.flight[1:]
+		p.roundOff()
 	}
 	if len(q.flight) > 0 {
 		q.oldest = q.flight[0].frame.time
@@ -326,6 +334,7 @@ func (q *Queue) walk(v view) {
 		if q.pos = p; ok {
 			q.oldest = oldest
 		}
+		q.pos.roundOff()
 	}
 }
 
@@ -391,4 +400,11 @@ func (q *Queue) noted(err error) error {
 		q.failLocked(err)
 	}
 	return err
+}
+
+// Acked returns the highest number that is acknowledged.
+func (q *Queue) Acked() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.acked
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,7 +36,7 @@ func (q *Queue) recover() error {
 	q.load(files)
 	q.used += q.alien + blocks(cursorSize)
 	q.number(m, found)
-	if q.sealAll() {
+	if q.noted(q.assure()) == nil && q.sealAll() {
 		q.removeEmpty()
 	}
 	q.locate(m, found)
@@ -58,13 +59,13 @@ func (q *Queue) streamOf(newestFirst []entry) (s Stream) {
 }
 
 func (q *Queue) readHeader(name string) (header, bool) {
-	f, err := q.dir.Open(name, false)
+	f, err := openAgain(q.dir, name)
 	if err != nil {
 		return header{}, false
 	}
 	defer f.Close()
 	var b [headerSize]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
+	if err := readAgain(f, b[:], 0); err != nil {
 		return header{}, false
 	}
 	return decodeHeader(b[:])
@@ -100,9 +101,10 @@ func (q *Queue) load(newestFirst []entry) {
 func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	id, _ := segmentID(e.name)
 	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size}
-	f, err := q.dir.Open(e.name, false)
+	f, err := openAgain(q.dir, e.name)
 	if err != nil {
 		q.noteLocked(err)
+		q.hide(bound, 1, e.size)
 		return nil, false
 	}
 	defer f.Close()
@@ -121,14 +123,29 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	}
 	s.loadFrames(&sc, bound)
 	q.noteLocked(sc.err)
+	if sc.blind > s.end {
+		q.hide(bound, s.last+1, e.size-s.end)
+	}
 	return s, s.records > 0 || sc.err == nil
+}
+
+// hide notes that records from number next on may lie in size bytes at the end
+// of the queue which the disk does not give back. Nobody knows how many numbers
+// they had; to use none of them again, one for each byte is passed over and so
+// declared lost. Where a newer segment has a base there is no need.
+func (q *Queue) hide(bound, next uint64, size int64) {
+	q.suspect = true
+	if bound == maxNumber {
+		q.next = max(q.next, next)
+		q.hidden += uint64(size)
+	}
 }
 
 // number finds the next free number, and the holes in the numbers that nobody
 // delivered: segments that went to make room, or whose end or file is gone.
 func (q *Queue) number(m mark, found bool) {
 	q.acked, q.dropped = m.acked, m.dropped
-	q.next = max(1, m.next)
+	q.next = max(1, m.next, q.next)
 	oldest := uint64(0)
 	for _, s := range q.segments {
 		q.next = max(q.next, s.base, s.last+1)
@@ -142,9 +159,12 @@ func (q *Queue) number(m mark, found bool) {
 			q.acked = q.next - 1
 		}
 	}
+	q.next += q.hidden
 	q.tail = q.next
 	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
-	q.losses = slices.Clone(m.losses)
+	if q.losses = slices.Clone(m.losses); q.losses != nil {
+		signal(q.lossy)
+	}
 	expected := q.acked + 1
 	for _, s := range q.segments {
 		if s.records > 0 {
@@ -174,6 +194,23 @@ func (q *Queue) holeLocked(first, end uint64, told []Loss) {
 	}
 }
 
+// assure makes the next number durable if what Open found may not be: before a
+// number is read, and before the end of a segment is cut off that the disk did
+// not give back, since no number may be used again.
+func (q *Queue) assure() error {
+	if !q.suspect {
+		return nil
+	}
+	if err := q.cursor.settle(q.mark()); err != nil {
+		return err
+	}
+	if err := q.syncFolder(); err != nil {
+		return err
+	}
+	q.suspect = false
+	return nil
+}
+
 // sealAll makes durable what an earlier process wrote and did not seal, names
 // included. If the disk refuses, the queue works on, and makes sure of the next
 // number before anything can be read.
@@ -189,7 +226,11 @@ func (q *Queue) sealAll() (ok bool) {
 			continue
 		}
 		found = true
-		if err := q.settle(s); err != nil {
+		err := q.rewrite(s)
+		if err == nil {
+			err = q.settle(s)
+		}
+		if err != nil {
 			note(err)
 			q.resizeLocked(s, max(s.size, q.options.SegmentBytes)) // what was cut off may come back
 		}
@@ -200,6 +241,28 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 	}
 	return ok
+}
+
+// rewrite writes the frames of a segment over themselves. A sync that failed in
+// an earlier process may have left them in the cache alone, and marked as clean:
+// a sync of this process would do nothing, and say that all is well. What cannot
+// be read cannot be handed out either, and is passed over.
+func (q *Queue) rewrite(s *segment) error {
+	f, err := q.dir.Open(s.name(), true)
+	if err != nil {
+		return fmt.Errorf("rewrite segment %016x: %w", s.id, err)
+	}
+	var b [page]byte
+	for off := int64(0); off < s.end && err == nil; off += page {
+		p := b[:min(page, s.end-off)]
+		if readAgain(f, p, off) == nil {
+			_, err = f.WriteAt(p, off)
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("rewrite segment %016x: %w", s.id, err)
+	}
+	return nil
 }
 
 // removeEmpty removes segments without a record. Until now their bases ended
@@ -230,7 +293,7 @@ func (q *Queue) locate(m mark, found bool) {
 	if s.base > q.acked {
 		return
 	}
-	f, err := q.dir.Open(s.name(), false)
+	f, err := openAgain(q.dir, s.name())
 	if err != nil {
 		q.noteLocked(err)
 		return

@@ -1,6 +1,11 @@
 package queue
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
 
 // A segment is one file of frames. Its fields are guarded by Queue.mu, but for
 // id, salt and base, which never change once it is listed.
@@ -35,11 +40,17 @@ func (s *segment) extend(f frame) {
 	s.events += uint64(f.count)
 }
 
-// seal cuts f behind the frames and writes the footer there. It does not sync:
-// a segment without its footer is scanned.
-func (s *segment) seal(f file) error {
+// seal cuts f behind the frames, syncs it if asked to, and writes the footer.
+// The footer says that the frames are on the disk, so it comes after their sync.
+// It is not synced itself: a segment without it is scanned.
+func (s *segment) seal(f file, sync bool) error {
 	if err := f.Truncate(s.end); err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)
+	}
+	if sync {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("seal segment %016x: %w", s.id, err)
+		}
 	}
 	if _, err := f.WriteAt(s.footer().append(nil, s.salt, s.id), s.end); err != nil {
 		return fmt.Errorf("seal segment %016x: %w", s.id, err)
@@ -55,7 +66,7 @@ func (s *segment) loadFooter(f file) bool {
 		return false
 	}
 	var b [footerSize]byte
-	if _, err := f.ReadAt(b[:], off); err != nil {
+	if err := readAgain(f, b[:], off); err != nil {
 		return false
 	}
 	t, ok := decodeFooter(b[:], s.salt, s.id, off)
@@ -100,6 +111,7 @@ type scanner struct {
 	limit int64 // frames end by here
 	buf   []byte
 	start int64 // of buf in the file
+	blind int64 // where the last page ends that could not be read
 	err   error
 }
 
@@ -129,24 +141,52 @@ func (s *scanner) fill(off int64) {
 	s.start = off
 	b := s.buf[:min(int64(len(s.buf)), s.limit-off)]
 	clear(s.buf[len(b):])
-	if err := readPages(s.file, b, off); err != nil && s.err == nil {
+	blind, err := readPages(s.file, b, off)
+	s.blind = max(s.blind, blind)
+	if err != nil && s.err == nil {
 		s.err = err
 	}
 }
 
-// readPages fills b from off. Pages that cannot be read are zeros; the error is
-// the first such.
-func readPages(f file, b []byte, off int64) error {
-	_, failed := f.ReadAt(b, off)
-	if failed == nil {
-		return nil
+// readPages fills b from off. Pages that cannot be read are zeros; blind is
+// where the last of them ends, and the error that of the first.
+func readPages(f io.ReaderAt, b []byte, off int64) (blind int64, failed error) {
+	if _, err := f.ReadAt(b, off); err == nil {
+		return 0, nil
 	}
-	const page = 4096
-	for i := 0; i < len(b); i += page {
-		p := b[i:min(i+page, len(b))]
-		if _, err := f.ReadAt(p, off+int64(i)); err != nil {
-			clear(p)
+	for i := int64(0); i < int64(len(b)); {
+		end := min((off+i)/page*page+page-off, int64(len(b)))
+		if err := readAgain(f, b[i:end], off+i); err != nil {
+			clear(b[i:end])
+			blind = off + end
+			if failed == nil {
+				failed = err
+			}
+		}
+		i = end
+	}
+	return blind, failed
+}
+
+const page = 4096 // what a disk loses at once
+
+// readAgain fills b from off. A read error may be gone the next time, so it
+// tries some times.
+func readAgain(f io.ReaderAt, b []byte, off int64) (err error) {
+	for range maxStrikes {
+		if _, err = f.ReadAt(b, off); err == nil || errors.Is(err, io.EOF) {
+			return err
 		}
 	}
-	return failed
+	return err
+}
+
+// openAgain opens a file for reading, and tries some times.
+func openAgain(dir folder, name string) (f file, err error) {
+	for range maxStrikes {
+		if f, err = dir.Open(name, false); err == nil || errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+	}
+	return nil, err
 }

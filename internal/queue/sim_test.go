@@ -24,6 +24,7 @@ type simFolder struct {
 	capacity int64   // of the disk, in blocks
 	bound    int64   // MaxBytes of the queue: exceeded is set when it is
 	fault    float64 // share of writing calls that fail with EIO
+	flaky    float64 // share of reads that fail, bearable times in a row at most
 	deadIn   int     // calls until the machine stops; 0 is never
 	dead     bool
 	lie      lie
@@ -50,6 +51,8 @@ type nameOp struct {
 type inode struct {
 	cache, disk []byte
 	unsynced    []write
+	bad         map[int64]bool // pages that the disk does not give back until they are written
+	failed      [3]int         // reads, openings to read and openings to write, in a row
 }
 
 type write struct {
@@ -80,6 +83,23 @@ func (d *simFolder) call(writes bool) error {
 	if writes && d.fault > 0 && d.rng.Float64() < d.fault {
 		return writeErrs[d.rng.IntN(len(writeErrs))]
 	}
+	return nil
+}
+
+// bearable is how often in a row a read may fail without costing anything.
+const bearable = 2
+
+// read counts a call that reads, and may fail it, but bearable times in a row at
+// most; failed says how often it did.
+func (d *simFolder) read(failed *int) error {
+	if err := d.call(false); err != nil {
+		return err
+	}
+	if d.flaky > 0 && *failed < bearable && d.rng.Float64() < d.flaky {
+		*failed++
+		return syscall.EIO
+	}
+	*failed = 0
 	return nil
 }
 
@@ -190,14 +210,19 @@ func (d *simFolder) Create(name string) (file, error) {
 	return &simFile{d, op.node}, nil
 }
 
-func (d *simFolder) Open(name string, _ bool) (file, error) {
-	if err := d.call(false); err != nil {
+func (d *simFolder) Open(name string, write bool) (file, error) {
+	n := d.names[name]
+	if n == nil {
+		return nil, errors.Join(d.call(false), fs.ErrNotExist)
+	}
+	failed := &n.failed[1]
+	if write {
+		failed = &n.failed[2]
+	}
+	if err := d.read(failed); err != nil {
 		return nil, err
 	}
-	if d.names[name] == nil {
-		return nil, fs.ErrNotExist
-	}
-	return &simFile{d, d.names[name]}, nil
+	return &simFile{d, n}, nil
 }
 
 func (d *simFolder) Remove(name string) error {
@@ -232,8 +257,13 @@ func (f *simFile) Close() error         { return nil }
 func (f *simFile) Size() (int64, error) { return int64(len(f.n.cache)), nil }
 
 func (f *simFile) ReadAt(b []byte, off int64) (int, error) {
-	if err := f.d.call(false); err != nil {
+	if err := f.d.read(&f.n.failed[0]); err != nil {
 		return 0, err
+	}
+	for p := range f.n.bad {
+		if off < (p+1)*page && off+int64(len(b)) > p*page {
+			return 0, syscall.EIO
+		}
 	}
 	n := 0
 	if off < int64(len(f.n.cache)) {
@@ -260,6 +290,11 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 	if n > 0 {
 		f.n.cache = put(f.n.cache, b[:n], off)
 		f.n.unsynced = append(f.n.unsynced, write{off, slices.Clone(b[:n])})
+		for p := range f.n.bad {
+			if off < (p+1)*page && off+int64(n) > p*page {
+				delete(f.n.bad, p)
+			}
+		}
 	}
 	f.d.exceeded = max(f.d.exceeded, f.d.used()-f.d.bound)
 	return n, err

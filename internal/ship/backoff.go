@@ -18,11 +18,14 @@ type Backoff struct{ Min, Max time.Duration }
 // where the failure says so, and never less than the server asked for.
 func (b Backoff) delay(failures uint64, f *failure) time.Duration {
 	d := jitter(b.bound(failures))
+	if f.quick {
+		d = jitter(b.Min)
+	}
 	if f.slow {
 		d = slowProbe/2 + jitter(slowProbe)
 	}
 	if f.after > 0 {
-		d = f.after + jitter(f.after/2)
+		d = f.after + jitter(f.after/10+time.Second)
 	}
 	return max(d, time.Millisecond)
 }
@@ -43,16 +46,16 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // A budget is how many retries a minute a server is given. It bounds how hard a
-// dead server is tried, never for how long: when it is spent, one try is made as
-// soon as there is room for one again.
+// dead server is tried, never for how long: when it is spent, single tries at
+// about the longest interval find out whether the server is back.
 type budget struct {
 	perMinute int
 	left      float64
 	last      time.Time
 }
 
-// take takes one retry and returns how long to wait for it.
-func (b *budget) take(now time.Time) time.Duration {
+// take takes one retry and returns how long to wait for it at least.
+func (b *budget) take(now time.Time, longest time.Duration) time.Duration {
 	every := time.Minute / time.Duration(b.perMinute)
 	if b.last.IsZero() {
 		b.left = float64(b.perMinute)
@@ -64,5 +67,5 @@ func (b *budget) take(now time.Time) time.Duration {
 	if b.left >= 0 {
 		return 0
 	}
-	return time.Duration(-b.left * float64(every))
+	return max(time.Duration(-b.left*float64(every)), longest/2+jitter(longest))
 }

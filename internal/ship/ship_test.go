@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,9 +32,15 @@ type server struct {
 	slow   answer // to batches of more lines than most, if that is set
 	most   uint64
 
-	mu   sync.Mutex
-	seen []string // "at first-last answer"
-	kept []string // lines
+	refuse  map[string]int // line -> status, to batches that have it
+	resumes []answer       // to Resume, and then what is so
+
+	mu       sync.Mutex
+	seen     []string // "first-last answer"
+	kept     []string // lines
+	high     uint64
+	assigned uint64
+	beats    int // Resumes
 }
 
 type answer struct {
@@ -44,6 +51,9 @@ type answer struct {
 }
 
 func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path == wire.ResumePath {
+		return s.resume(req)
+	}
 	defer req.Body.Close()
 	raw, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -70,6 +80,11 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	if s.most > 0 && b.Last-b.First >= s.most {
 		a = s.slow
 	}
+	for line := range strings.Lines(string(raw)) {
+		if status := s.refuse[strings.TrimSpace(line)]; status != 0 {
+			a = answer{status: status}
+		}
+	}
 	what := strconv.Itoa(a.status)
 	if a.err != nil {
 		what = a.err.Error()
@@ -82,6 +97,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	if body == "" {
 		body = fmt.Sprintf(`{"last":%d}`, b.Last)
 		if a.status == http.StatusOK {
+			s.high = max(s.high, b.Last)
 			for line := range strings.Lines(string(raw)) {
 				s.kept = append(s.kept, strings.TrimSpace(line))
 			}
@@ -93,11 +109,58 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: a.header, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
 }
 
+func (s *server) resume(req *http.Request) (*http.Response, error) {
+	r, err := wire.ParseResume(req.Header)
+	if err != nil {
+		s.t.Errorf("header: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beats++
+	a := answer{status: http.StatusOK, body: fmt.Sprintf(`{"last":%d,"assigned":%d}`, s.high, s.assigned)}
+	if len(s.resumes) > 0 {
+		a, s.resumes = s.resumes[0], s.resumes[1:]
+	}
+	s.assigned = max(s.assigned, r.Assigned)
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(a.body)), Request: req}, nil
+}
+
+// An account notes what a Sender tells it.
+type account struct {
+	refused []string
+	crashed uint64
+	renewed int
+	renew   func() (*queue.Queue, error)
+	bury    func()
+}
+
+func (a *account) Bury(_ context.Context, r Refused) error {
+	a.refused = append(a.refused, fmt.Sprintf("%d %s %s", r.First, r.Cause, bytes.TrimSpace(r.Data)))
+	if a.bury != nil {
+		a.bury()
+	}
+	return nil
+}
+
+func (a *account) Crashed(_ context.Context, n uint64) error {
+	a.crashed += n
+	return nil
+}
+
+func (a *account) Renew(context.Context) (*queue.Queue, error) {
+	a.renewed++
+	return a.renew()
+}
+
 // A lane is a queue with a writer and a sender to a server.
 type lane struct {
 	*Writer
 	*Sender
 	*server
+	account
 	queue *queue.Queue
 	set   metric.Set
 	log   bytes.Buffer
@@ -111,11 +174,11 @@ func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	}
 	t.Cleanup(func() { q.Close() })
 	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
-	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second, Lost: func(queue.Loss) {}})
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second})
 	l.Sender = NewSender(SenderOptions{
 		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
 		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
-		Explain: func(error) string { return "" }, Set: &l.set, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
+		Explain: func(error) string { return "" }, Instance: strings.Repeat("0a", 16), Assigned: l.Writer.Assigned, Account: &l.account, Set: &l.set, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
 	})
 	return l
 }
@@ -213,12 +276,12 @@ func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
 		"only a part was kept":       {answer{status: 200, body: `{"last":2}`}, "answer", 0, 500 * time.Millisecond},
 		"redirect":                   {answer{status: 302, body: "moved"}, "server", 0, 500 * time.Millisecond},
 		"not allowed":                {answer{status: 403, body: `{"error":"revoked"}`}, "denied", 15 * time.Second, 45 * time.Second},
-		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 15 * time.Second, 45 * time.Second},
+		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 0, 500 * time.Millisecond},
 		"too large":                  {answer{status: 413, body: `{"error":"over 4 MiB"}`}, "too_large", 0, 500 * time.Millisecond},
 		"a line at fault":            {answer{status: 422, body: `{"error":"not JSON","line":2}`}, "rejected", 0, 500 * time.Millisecond},
-		"busy, with a time":          {answer{status: 503, header: http.Header{"Retry-After": {"60"}}}, "busy", 60 * time.Second, 90 * time.Second},
+		"busy, with a time":          {answer{status: 503, header: http.Header{"Retry-After": {"60"}}}, "busy", 60 * time.Second, 67 * time.Second},
 		"busy, without one":          {answer{status: 429}, "busy", 0, 500 * time.Millisecond},
-		"asks for ever":              {answer{status: 503, header: http.Header{"Retry-After": {"999999999"}}}, "busy", 10 * time.Minute, 15 * time.Minute},
+		"asks for ever":              {answer{status: 503, header: http.Header{"Retry-After": {"999999999"}}}, "busy", 10 * time.Minute, 11*time.Minute + time.Second},
 		"a Retry-After of nonsense":  {answer{status: 503, header: http.Header{"Retry-After": {"-1"}}}, "busy", 0, 500 * time.Millisecond},
 		"the server's own trouble":   {answer{status: 500}, "server", 0, 500 * time.Millisecond},
 		"a status that nobody knows": {answer{status: 299}, "server", 0, 500 * time.Millisecond},
@@ -231,8 +294,8 @@ func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
 					t.Errorf("kept (-want +got):\n%s", d)
 				}
 				l.metric(t, fmt.Sprintf(`rea_batch_errors_total{lane="test",reason=%q} 1`, c.reason))
-				if s := l.Sender.State(); s.State != "ok" || s.LastSuccess.Sub(l.began) > c.most+time.Second || s.LastSuccess.Sub(l.began) < c.least {
-					t.Errorf("%+v, %v after the start", s, s.LastSuccess.Sub(l.began))
+				if s := l.Sender.State(); s.State != "ok" || s.LastSuccess.Sub(l.server.began) > c.most+time.Second || s.LastSuccess.Sub(l.server.began) < c.least {
+					t.Errorf("%+v, %v after the start", s, s.LastSuccess.Sub(l.server.began))
 				}
 				if n := strings.Count(l.log.String(), "level=WARN"); n != 1 {
 					t.Errorf("said %d times:\n%s", n, l.log.String())
@@ -368,7 +431,7 @@ func TestTheBudgetBoundsTriesAMinute(t *testing.T) {
 	now := time.Unix(0, 0)
 	tries := 0
 	for now.Before(time.Unix(600, 0)) {
-		now = now.Add(max(time.Second, b.take(now)))
+		now = now.Add(max(time.Second, b.take(now, 5*time.Second)))
 		tries++
 	}
 	if tries < 60 || tries > 67 {
@@ -432,7 +495,7 @@ func TestRecordsFitIntoTheSmallestQueue(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer q.Close()
-			w := NewWriter(WriterOptions{Queue: q, Compress: compress, Lost: func(queue.Loss) {}})
+			w := NewWriter(WriterOptions{Queue: q, Compress: compress})
 			ctx, cancel := context.WithCancel(t.Context())
 			var done sync.WaitGroup
 			done.Go(func() { _ = w.Run(ctx) })
@@ -464,7 +527,7 @@ func TestALineThatNoRecordHoldsSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	w := NewWriter(WriterOptions{Queue: q, Lost: func(queue.Loss) {}})
+	w := NewWriter(WriterOptions{Queue: q})
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() { _ = w.Run(ctx) })
@@ -517,4 +580,256 @@ func TestWhoStopsWaitingForADiskThatHangsIsLetGo(t *testing.T) {
 			t.Errorf("wait returned %v", err)
 		}
 	})
+}
+
+func TestALineAtFaultIsFoundAndGivenUp(t *testing.T) {
+	for name, bad := range map[string][]int{
+		"the first": {1}, "in the middle": {300}, "the last": {1000}, "two neighbours": {511, 512}, "far apart": {2, 700},
+	} {
+		for encoding, compress := range map[string]bool{"zstd": true, "plain": false} {
+			t.Run(name+" "+encoding, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := newLane(t, compress)
+					l.refuse = map[string]int{}
+					var want, refused []string
+					for i, line := range lines(1, 1000) {
+						if slices.Contains(bad, i+1) {
+							l.refuse[line] = http.StatusUnprocessableEntity
+							refused = append(refused, fmt.Sprintf("%d rejected %s", i+1, line))
+						} else {
+							want = append(want, line)
+						}
+					}
+					l.run(t, time.Hour, func() {
+						for range 4 {
+							l.keep(t, 250)
+						}
+					})
+					if d := cmp.Diff(want, l.server.kept); d != "" {
+						t.Errorf("kept (-want +got):\n%s", d)
+					}
+					if d := cmp.Diff(refused, l.account.refused); d != "" {
+						t.Errorf("given up (-want +got):\n%s", d)
+					}
+					refusals := 0
+					for _, what := range l.seen {
+						if strings.HasSuffix(what, " 422") {
+							refusals++
+						}
+					}
+					// log2(1000) is 10; a first line is asked thrice, since nothing else was accepted.
+					if most := len(bad) * (10 + 2 + 2); len(l.seen) > most+3 {
+						t.Errorf("%d requests, %d refused, want at most %d:\n%s", len(l.seen), refusals, most, strings.Join(l.seen, "\n"))
+					}
+					if s := l.queue.Stats(); s.Records != 0 {
+						t.Errorf("queue still holds %+v", s)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAServerThatRefusesEverythingIsNotBelievedSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.refuse = map[string]int{}
+		for _, line := range lines(1, 100) {
+			l.refuse[line] = http.StatusBadRequest
+		}
+		l.run(t, 10*time.Minute, func() { l.keep(t, 100) })
+		if n := len(l.account.refused); n == 0 || n > 20 {
+			t.Errorf("%d lines are given up in ten minutes, want one a minute or so", n)
+		}
+		if len(l.seen) > 150 {
+			t.Errorf("%d requests in ten minutes", len(l.seen))
+		}
+	})
+}
+
+func TestASingleLineThatIsTooLargeIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.refuse = map[string]int{`{"seq":3}`: http.StatusRequestEntityTooLarge}
+		l.run(t, time.Hour, func() { l.keep(t, 5) })
+		if d := cmp.Diff([]string{`3 too_large {"seq":3}`}, l.account.refused); d != "" {
+			t.Errorf("given up (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff(append(lines(1, 2), lines(4, 5)...), l.server.kept); d != "" {
+			t.Errorf("kept (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestAGapEventThatIsRefusedDoesNotChaseItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		gap := func(seq uint64) string { return fmt.Sprintf(`{"seq":%d,"kind":"gap","gap":{}}`, seq) }
+		l.refuse = map[string]int{}
+		for seq := range uint64(1000) {
+			l.refuse[gap(seq)] = http.StatusUnprocessableEntity
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var writer sync.WaitGroup
+		writer.Go(func() { _ = l.Writer.Run(ctx) })
+		defer writer.Wait()
+		defer cancel()
+		l.keep(t, 1)
+		_, _ = l.Keep([]byte(gap(2)+"\n"), 2, 1)
+		time.Sleep(time.Minute)
+		l.account.bury = func() { // as the agent does
+			l.next++
+			_, _ = l.Keep([]byte(gap(l.next)+"\n"), l.next, 1)
+		}
+		l.next = 2
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer stop()
+		_ = l.Sender.Run(ctx)
+		if n := len(l.account.refused); n < 2 || n > 41 {
+			t.Errorf("%d gap events chased each other in ten minutes", n)
+		}
+	})
+}
+
+func TestAConflictBeginsANewStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.refuse = map[string]int{}
+		for _, line := range lines(7, 10) {
+			l.refuse[line] = http.StatusConflict
+		}
+		l.account.renew = func() (*queue.Queue, error) {
+			clear(l.refuse)
+			return l.queue, nil
+		}
+		l.run(t, time.Hour, func() { l.keep(t, 10) })
+		if l.account.renewed != 1 || l.Sender.acked != 10 {
+			t.Errorf("%d new streams, acknowledged up to %d:\n%s", l.account.renewed, l.Sender.acked, strings.Join(l.seen, "\n"))
+		}
+		if d := cmp.Diff(lines(1, 10), l.server.kept); d != "" {
+			t.Errorf("kept (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestAServerThatRefusesEveryStreamDoesNotGetNewOnesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.refuse = map[string]int{}
+		for _, line := range lines(1, 10) {
+			l.refuse[line] = http.StatusConflict
+		}
+		l.account.renew = func() (*queue.Queue, error) { return l.queue, nil }
+		l.run(t, time.Hour, func() { l.keep(t, 10) })
+		if l.account.renewed != 1 {
+			t.Errorf("%d new streams", l.account.renewed)
+		}
+		if n := len(l.seen); n > 300 {
+			t.Errorf("%d requests in an hour", n)
+		}
+	})
+}
+
+func TestAnAgentBehindItsOwnPastBeginsANewStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.server.high = 5 // of which this process, which begins with 1, knows nothing
+		l.account.renew = func() (*queue.Queue, error) {
+			l.server.high = 0 // of the new stream
+			return l.queue, nil
+		}
+		l.run(t, time.Hour, func() { l.keep(t, 3) })
+		if l.account.renewed != 1 {
+			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+	})
+}
+
+func TestWhatACrashTookIsDeclared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.server.assigned = 4 // told by the process before, which had none of it on the disk
+		l.run(t, time.Hour, func() { l.keep(t, 9) })
+		if l.account.crashed != 4 {
+			t.Errorf("%d events are declared, want 4", l.account.crashed)
+		}
+	})
+}
+
+func TestASilentLaneSaysThatItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Hour, func() {})
+		if n := l.beats; n < 59 || n > 61 {
+			t.Errorf("%d heartbeats in an hour", n)
+		}
+		if s := l.Sender.State(); s.State != OK {
+			t.Errorf("a lane with nothing to send is %+v", s)
+		}
+	})
+}
+
+func TestAResumeThatFailsIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.resumes = []answer{{err: errors.New("connection refused")}, {status: 503}, {status: 404, body: "no"}}
+		l.run(t, time.Hour, func() { l.keep(t, 3) })
+		if d := cmp.Diff(lines(1, 3), l.server.kept); d != "" {
+			t.Errorf("kept (-want +got):\n%s", d)
+		}
+	})
+}
+
+func TestMoveGivesEventsAnotherStreamAndNode(t *testing.T) {
+	for name, compress := range map[string]bool{"zstd": true, "plain": false} {
+		t.Run(name, func(t *testing.T) {
+			open := func() *queue.Queue {
+				q, err := queue.Open(queue.Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { q.Close() })
+				return q
+			}
+			old, fresh := open(), open()
+			event := func(node string, q *queue.Queue, seq uint64, n int) string {
+				return fmt.Sprintf(`{"v":1,"time":"2026-01-02T03:04:05Z","node":%q,"hostname":"a\",\"node\":\"x","stream":%q,"seq":%d,"kind":"gap","gap":{"n":%d,"stream":%q,"seq":7}}`+"\n",
+					node, q.Stream(), seq, n, old.Stream())
+			}
+			for first := uint64(1); first < 10; first += 3 {
+				var lines []byte
+				for n := range uint64(3) {
+					lines = append(lines, event("lab-7", old, first+n, int(first+n))...)
+				}
+				if err := (&mover{ctx: t.Context(), fresh: old}).append(lines, compress); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := old.Ack(5); err != nil {
+				t.Fatal(err)
+			}
+			m, err := Move(t.Context(), old, fresh, "lab-0000007")
+			if err != nil || m != (Moved{Events: 4}) {
+				t.Fatalf("moved %+v, %v", m, err)
+			}
+			var got, want string
+			records, err := fresh.Peek(nil, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				lines, err := new(cutter).decode(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += string(lines)
+			}
+			for n := range 4 {
+				want += event("lab-0000007", fresh, uint64(n+1), n+6)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("moved (-want +got):\n%s", d)
+			}
+		})
+	}
 }

@@ -31,8 +31,7 @@ var errClosed = errors.New("the agent is stopping")
 type WriterOptions struct {
 	Queue    *queue.Queue
 	Compress bool
-	Linger   time.Duration    // how long a record waits for more lines
-	Lost     func(queue.Loss) // told of what the queue had to give up
+	Linger   time.Duration // how long a record waits for more lines
 }
 
 // A Writer is the keeper of one lane. It keeps only while Run runs.
@@ -43,11 +42,13 @@ type Writer struct {
 	wake  chan struct{}    // capacity 1: there are lines to commit
 	frame []byte           // the record being written
 
-	mu     sync.Mutex
-	room   sync.Cond // the open group was taken
-	open   *group
-	spare  []byte
-	closed bool
+	mu       sync.Mutex
+	room     sync.Cond // the open group was taken
+	open     *group
+	taken    *group // the last that was
+	assigned uint64 // the highest number that Keep was given
+	spare    []byte
+	closed   bool
 }
 
 // A group is the lines of one record and those who wait for it.
@@ -64,7 +65,8 @@ type group struct {
 func NewWriter(o WriterOptions) *Writer {
 	w := &Writer{o: o, most: mostLines(o.Queue.MaxRecord()), wake: make(chan struct{}, 1)}
 	w.room.L = &w.mu
-	w.open = newGroup(nil)
+	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
+	close(w.taken.done)
 	if o.Compress {
 		w.zstd = wire.NewCompressor()
 	}
@@ -83,10 +85,16 @@ func newGroup(buf []byte) *group {
 }
 
 // Stream returns the id of the queue's sequence of numbers.
-func (w *Writer) Stream() string { return w.o.Queue.Stream().String() }
+func (w *Writer) Stream() string { return w.queue().Stream().String() }
 
 // Next returns the first free number.
-func (w *Writer) Next() uint64 { return w.o.Queue.Next() }
+func (w *Writer) Next() uint64 { return w.queue().Next() }
+
+func (w *Writer) queue() *queue.Queue {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.o.Queue
+}
 
 // Most returns how many bytes of lines make a record.
 func (w *Writer) Most() int { return w.most }
@@ -110,7 +118,43 @@ func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) 
 	}
 	g.lines = append(g.lines, lines...)
 	g.count += n
+	w.assigned = max(w.assigned, first+uint64(n)-1)
 	return g.wait, nil
+}
+
+// Assigned returns the highest number that a line has which was handed over:
+// more than the queue knows while lines wait for it.
+func (w *Writer) Assigned() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.assigned
+}
+
+// Renew calls renew when all that was handed over is in the queue or refused,
+// and goes on in the queue that it returns; nil is the one that there was.
+// Nobody may call Keep meanwhile.
+func (w *Writer) Renew(ctx context.Context, renew func(*queue.Queue) (*queue.Queue, error)) error {
+	w.mu.Lock()
+	open, taken := w.open, w.taken
+	waiting := open.count > 0
+	w.mu.Unlock()
+	_ = taken.wait(ctx) // those who wait for it know what became of it
+	if waiting {
+		signal(open.full)
+		_ = open.wait(ctx)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	q, err := renew(w.o.Queue)
+	if q == nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.o.Queue = q
+	w.assigned = q.Next() - 1
+	return err
 }
 
 // wait returns when the group is durable or is not going to be. The record is
@@ -179,7 +223,7 @@ func (w *Writer) commit() {
 		w.mu.Unlock()
 		return
 	}
-	w.open = newGroup(w.spare)
+	w.open, w.taken = newGroup(w.spare), g
 	w.spare = nil
 	w.mu.Unlock()
 	w.room.Broadcast()
@@ -202,15 +246,13 @@ func (w *Writer) append(g *group) error {
 	}
 	// Not the caller's context: lines that were numbered are written even when
 	// the agent stops.
-	err := w.o.Queue.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
+	q := w.queue()
+	err := q.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
 	if cap(w.frame) > spareBytes {
 		w.frame = nil
 	}
-	for _, l := range w.o.Queue.Losses() {
-		w.o.Lost(l)
-	}
 	if err != nil {
-		return &refusal{err, w.o.Queue.Stats().State}
+		return &refusal{err, q.Stats().State}
 	}
 	return nil
 }
