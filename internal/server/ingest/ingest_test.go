@@ -583,6 +583,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte(b.lines(1, 3)), uint64(1), uint64(3), false)
 	f.Add(wire.NewCompressor().Append(nil, []byte(b.lines(5, 6))), uint64(5), uint64(6), true)
 	f.Add([]byte("{}\n"), uint64(1), uint64(1), false)
+	f.Add([]byte(strings.Replace(b.lines(1, 2), `"cpu","cpu":{"n":2}`, `"gap","gap":{"cause":"x","count":2,"stream":"`+stream+`","first":1,"last":9223372036854775807}`, 1)), uint64(1), uint64(2), false)
 	w := newWork(small)
 	f.Fuzz(func(t *testing.T, body []byte, first, last uint64, zstd bool) {
 		m := budget{free: small.Memory}
@@ -598,6 +599,11 @@ func FuzzCheck(f *testing.F) {
 		}
 		if n := bytes.Count(batch.Lines, []byte("\n")); uint64(n) != last-first+1 {
 			t.Errorf("%d lines as %d to %d", n, first, last)
+		}
+		for _, g := range batch.Gaps {
+			if g.Seq < first || g.Seq > last || g.First > g.Last || g.Last > wire.MaxSeq || (g.First == 0) != (g.Stream == "") || g.Count < 1 || g.Count > wire.MaxSeq {
+				t.Errorf("%+v", g)
+			}
 		}
 	})
 }

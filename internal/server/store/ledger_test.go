@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -537,14 +538,18 @@ func (h *history) check() {
 	}
 }
 
+var (
+	histories   = flag.Int("store.histories", 12, "how many random histories the books are checked with")
+	historySeed = flag.Uint64("store.seed", 0, "the seed of a run that is to be repeated; 0 for a new one")
+)
+
 func TestTheBooksAreThoseOfANaiveModel(t *testing.T) {
-	histories := 60
-	if testing.Short() {
-		histories = 10
+	seed := *historySeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	for n := range histories {
+	t.Logf("-store.seed=%d", seed)
+	for n := range *histories {
 		dir := t.TempDir()
 		s, err := Open(dir)
 		if err != nil {
