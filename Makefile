@@ -37,13 +37,15 @@ test: ## the whole suite, with the race detector where a C compiler is present
 	$(if $(RACE),CGO_ENABLED=1) $(GO) test $(RACE) -json -count 1 -timeout 9m ./... | bin/report $(REPORT)
 
 # What the torture bench does: histories that are simulated, kills, power cuts.
+# A seed of 0 draws one, and prints it.
 HISTORIES ?= 200000
+SEED      ?= 0
 KILLS     ?= 500
 CUTS      ?= 200
 TORTURE   := $(GO) test -count 1 -timeout 6h
 
 torture: ## crashes, kills, power cuts, failing disks, planted bugs; power cuts want root
-	$(TORTURE) -v -run 'TestHistories$$|TestLiesAreFound' ./internal/queue -sim.histories=$(HISTORIES)
+	$(TORTURE) -v -run 'TestHistories$$|TestLiesAreFound' ./internal/queue -sim.histories=$(HISTORIES) -sim.seed=$(SEED)
 	$(TORTURE) -v -run Herd ./internal/server/ingest
 	$(TORTURE) -v -tags torture ./test/torture -torture.kills $(KILLS) -torture.cuts $(CUTS)
 	$(TORTURE) -v -tags torture ./test/planted

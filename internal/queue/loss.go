@@ -90,7 +90,8 @@ func merge(losses []Loss, l Loss, limit int) []Loss {
 	if n := len(losses); n > 0 {
 		p := &losses[n-1]
 		if n >= limit || p.Cause == l.Cause && p.Last+1 == l.First {
-			p.First, p.Last, p.Count = min(p.First, l.First), max(p.Last, l.Last), p.Count+l.Count
+			p.First, p.Last = min(p.First, l.First), max(p.Last, l.Last)
+			p.Count = min(p.Count+l.Count, p.Last-p.First+1) // a loss that is told again may overlap
 			p.Until = l.Until
 			return losses
 		}

@@ -551,3 +551,11 @@ func TestWritersReadersAndDropsTogether(t *testing.T) {
 		t.Errorf("%d numbers delivered or declared, of %d", account, writers*each*3)
 	}
 }
+
+func TestALossThatIsToldAgainIsNotCountedBeyondItsRange(t *testing.T) {
+	told := merge(nil, Loss{Cause: CauseDamaged, First: 1, Last: 4, Count: 4}, 1)
+	told = merge(told, Loss{Cause: CauseQueueFull, First: 3, Last: 6, Count: 4}, 1)
+	if len(told) != 1 || told[0].First != 1 || told[0].Last != 6 || told[0].Count != 6 {
+		t.Errorf("merged to %+v", told)
+	}
+}
