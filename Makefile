@@ -20,10 +20,10 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo test cross check lint bench clean
+.PHONY: help build demo test torture torture-long cross check lint bench clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## both binaries into bin/: static, stripped, reproducible
 	$(BUILD) -o bin/ ./cmd/rea-agent ./cmd/rea-server
@@ -36,6 +36,21 @@ test: ## the whole suite, with the race detector where a C compiler is present
 	@$(GO) build -o bin/report ./test/report
 	$(if $(RACE),CGO_ENABLED=1) $(GO) test $(RACE) -json -count 1 -timeout 9m ./... | bin/report $(REPORT)
 
+# What the torture bench does: histories that are simulated, kills, power cuts.
+HISTORIES ?= 200000
+KILLS     ?= 500
+CUTS      ?= 200
+TORTURE   := $(GO) test -count 1 -timeout 6h
+
+torture: ## crashes, kills, power cuts, failing disks, planted bugs; power cuts want root
+	$(TORTURE) -v -run 'TestHistories$$|TestLiesAreFound' ./internal/queue -sim.histories=$(HISTORIES)
+	$(TORTURE) -v -run Herd ./internal/server/ingest
+	$(TORTURE) -v -tags torture ./test/torture -torture.kills $(KILLS) -torture.cuts $(CUTS)
+	$(TORTURE) -v -tags torture ./test/planted
+
+torture-long: ## the same for a night: 10 million histories, 10,000 kills, 2,000 power cuts
+	$(MAKE) torture HISTORIES=10000000 KILLS=10000 CUTS=2000
+
 cross: ## compile for the other systems
 	@for target in windows/amd64 windows/arm64 linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
 	  echo "build $$target"; \
@@ -45,6 +60,7 @@ cross: ## compile for the other systems
 check: ## formatting, go vet for every system, a build that is the same twice
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt would change:"; gofmt -l cmd internal test; exit 1; }
 	@for os in linux windows darwin; do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
+	$(GO) vet -tags torture ./test/...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	@scripts/reproducible.sh
@@ -52,9 +68,10 @@ check: ## formatting, go vet for every system, a build that is the same twice
 lint: ## golangci-lint with .golangci.yml (compiles the linter the first time)
 	$(GO) run $(LINT) run ./...
 
-bench: build ## micro-benchmarks, then what the whole agent costs
+bench: build ## micro-benchmarks, what the whole agent costs, what a million events cost
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./internal/...
 	$(GO) run ./test/footprint -bin bin -seconds $(FOOTPRINT_SECONDS)
+	$(GO) run ./test/path
 
 clean: ## remove what was built and the demo
 	rm -rf bin dist demo

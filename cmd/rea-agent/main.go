@@ -61,6 +61,7 @@ func program() *cli.Program {
 				s.showCommand(),
 				{Name: "schema", Summary: "print the JSON Schema of the file", Run: s.configSchema},
 			}},
+			queueCommand(s),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},

@@ -18,10 +18,11 @@ func hostsCommand(s *settings) *cli.Command {
 	asJSON := false
 	return &cli.Command{
 		Name: "hosts", Summary: "show which agents there are, how much they sent and when last",
+		About: "LOST are events of which the agent says that they are lost, MISSING those that never came though later ones did. CONFLICTS are batches that were refused because two agents use one stream. verify tells more.",
 		Flags: []cli.Flag{cli.Switch(&asJSON, "json", "Print a JSON object a line.")},
 		Examples: []cli.Example{
 			{Line: "hosts", Tells: "a table"},
-			{Line: "hosts --json | jq 'select(.missing > 0)'", Tells: "those of which events are missing"},
+			{Line: "hosts --json | jq 'select(.missing > 0)'", Tells: "those of which events are missing and nobody says why"},
 		},
 		Run: func(ctx context.Context, in *cli.Invocation) (err error) {
 			r, err := s.open()
@@ -52,10 +53,10 @@ func hostsJSON(in *cli.Invocation, hosts []server.Host) error {
 }
 
 func hostsTable(in *cli.Invocation, hosts []server.Host) error {
-	t := cli.NewTable("HOST", "LAST SEEN", "EVENTS", "MISSING", "AGENT", "NODE", "KINDS")
-	t.Style, t.Width, t.Right = style(in), cli.Width(in.Stdout), []int{2, 3}
+	t := cli.NewTable("HOST", "LAST SEEN", "EVENTS", "LOST", "MISSING", "CONFLICTS", "AGENT", "NODE", "KINDS")
+	t.Style, t.Width, t.Right = style(in), cli.Width(in.Stdout), []int{2, 3, 4, 5}
 	for _, h := range hosts {
-		t.Row(h.Host, ago(h.LastSeen), strconv.FormatUint(h.Events, 10), strconv.FormatUint(h.Missing, 10), h.Agent, h.Node, strings.Join(h.Kinds, " "))
+		t.Row(h.Host, ago(h.LastSeen), digits(h.Events), digits(h.Declared), digits(h.Missing), digits(h.Conflicts+h.Clones), h.Agent, h.Node, strings.Join(h.Kinds, " "))
 	}
 	if err := t.Write(in.Stdout); err != nil {
 		return cli.Fail(cli.IO, err, "")
@@ -65,6 +66,8 @@ func hostsTable(in *cli.Invocation, hosts []server.Host) error {
 	}
 	return nil
 }
+
+func digits(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // ago says how long ago t was, as exactly as people want to know.
 func ago(t time.Time) string {

@@ -37,11 +37,13 @@ func program() *cli.Program {
 			{Line: "--config /etc/rea/server.toml", Tells: "receive; what the service does"},
 			{Line: "hosts", Tells: "which agents there are"},
 			{Line: "events --follow", Tells: "live, a line for each event"},
+			{Line: "verify", Tells: "prove that nothing is missing"},
 		},
 		Commands: []*cli.Command{
 			{Name: "serve", Summary: "receive until told to stop", Run: s.serve},
 			hostsCommand(s),
 			eventsCommand(s),
+			verifyCommand(s),
 			certsCommand(),
 		},
 	}

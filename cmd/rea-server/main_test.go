@@ -1,16 +1,89 @@
 package main
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rea-agent/rea/internal/server/store"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write what the programs print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rea-server": main})
+	testscript.Main(m, map[string]func(){"rea-server": main, "fill": fill, "spoil": spoil})
+}
+
+const node = "0190d1c0-0000-7000-8000-00000000000a"
+
+func die(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// fill keeps a batch as a server does: fill FOLDER STREAM FIRST LAST ASSIGNED
+// GAP…, where a stream is a hexadecimal digit and a gap CAUSE:COUNT or
+// CAUSE:STREAM:FIRST:LAST. The gaps stand in the first lines.
+func fill() {
+	args := os.Args[1:]
+	number := func(s string) uint64 {
+		n, err := strconv.ParseUint(s, 10, 64)
+		die(err)
+		return n
+	}
+	first, last := number(args[2]), number(args[3])
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b := &store.Batch{
+		Node: node, Stream: strings.Repeat(args[1], 32), First: first, Last: last, Assigned: number(args[4]), ID: "b", Agent: "rea-agent/1.2.3",
+		Received: at, Earliest: at, Latest: at, Hosts: []string{"lab-7"}, Kinds: []string{"cpu", "gap"},
+	}
+	for seq := first; seq <= last; seq++ {
+		kind, body := "cpu", "{}"
+		if i := int(seq - first); i < len(args)-5 {
+			kind = "gap"
+			switch f := strings.Split(args[5+i], ":"); len(f) {
+			case 2:
+				body = fmt.Sprintf(`{"cause":%q,"source":"eventlog","count":%s}`, f[0], f[1])
+			default:
+				body = fmt.Sprintf(`{"cause":%q,"count":1,"stream":%q,"first":%s,"last":%s}`, f[0], strings.Repeat(f[1], 32), f[2], f[3])
+			}
+		}
+		b.Lines = fmt.Appendf(b.Lines, `{"v":1,"time":"2026-01-02T03:04:05Z","node":%q,"hostname":"lab-7","stream":%q,"seq":%d,"kind":%q,%q:%s}`+"\n", node, b.Stream, seq, kind, kind, body)
+	}
+	s := wire.NewScanner(wire.DefaultLimits)
+	for s.Reset(b.Lines); s.Scan(); {
+		if string(s.Line().Kind) == "gap" {
+			g, err := wire.ParseGap(s.Line())
+			die(err)
+			b.Gaps = append(b.Gaps, g)
+		}
+	}
+	die(s.Err())
+	db, err := store.Open(args[0])
+	die(err)
+	_, err = db.Put(context.Background(), b)
+	die(errors.Join(err, db.Close()))
+}
+
+// spoil changes the database behind the back of the server: spoil FOLDER SQL.
+func spoil() {
+	db, err := sql.Open("sqlite", filepath.Join(os.Args[1], store.File))
+	die(err)
+	_, err = db.Exec(os.Args[2])
+	die(errors.Join(err, db.Close()))
 }
 
 func TestScripts(t *testing.T) {

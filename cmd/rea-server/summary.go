@@ -237,7 +237,7 @@ func percent(ratio float64) string { return strconv.FormatFloat(ratio*100, 'f', 
 func count(n int, what string) string {
 	switch {
 	case n == 1:
-	case strings.HasSuffix(what, "s"):
+	case strings.HasSuffix(what, "s") || strings.HasSuffix(what, "ch"):
 		what += "es"
 	default:
 		what += "s"

@@ -89,6 +89,8 @@ func (l *lane) Bury(ctx context.Context, r ship.Refused) error {
 // last process ended. Their numbers are used again, so the gap event names none.
 func (l *lane) Crashed(ctx context.Context, count uint64) error {
 	now := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
 	return l.agent.pipeline.LostFor(ctx, pipeline.Send, event.Missing{Cause: "crash", Count: count, Since: now, Until: now},
 		errors.New("the last process ended before they were on the disk"))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -80,6 +81,20 @@ func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
 	if out.letters, err = deadletter.Open(filepath.Join(n.QueueDir, lettersFolder), deadletter.Options{}); err != nil {
 		return err
 	}
+	a.metrics.Func("rea_dead_letters", "Refused events that are kept for people to look at.", func() float64 {
+		s, err := out.letters.Stats()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(s.Letters)
+	})
+	a.metrics.CounterFunc("rea_dead_letters_dropped_total", "Refused events that went to make room for newer ones.", func() float64 {
+		s, err := out.letters.Stats()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(s.Dropped)
+	})
 	evidence := n.QueueMaxBytes / evidenceShare
 	for _, l := range []*lane{{name: "evidence", evidence: true}, {name: "metrics"}} {
 		bytes := evidence

@@ -21,10 +21,11 @@ import (
 type Emit func(ctx context.Context, events ...event.Event) error
 
 // A Reader takes one reading of the system and emits it. It is never called
-// twice at once, but a call that came too late may still be running, and may
-// still emit, after its context ended. What could only partly be read is
-// emitted with event.Event.Errors; an error is returned where there was nothing
-// to emit, errors.ErrUnsupported on systems where the Reader does not work.
+// twice at once. Its context ends with the source, or when the reading took too
+// long; a call that came too late may still be running, and may still emit, after
+// that. What could only partly be read is emitted with event.Event.Errors; an
+// error is returned where there was nothing to emit, errors.ErrUnsupported on
+// systems where the Reader does not work.
 type Reader interface {
 	Read(ctx context.Context, emit Emit) error
 }

@@ -81,7 +81,7 @@ func (r *Runner) Once(ctx context.Context) error {
 	for i, w := range r.watches {
 		if p, ok := w.source.(*poll); ok {
 			wg.Go(func() {
-				if err := p.read(ctx, w); err != nil {
+				if err := p.once(ctx, w); err != nil {
 					errs[i] = fmt.Errorf("%s: %w", w.state.Name, err)
 				}
 			})

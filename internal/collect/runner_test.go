@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/metric"
 )
@@ -134,6 +135,58 @@ func TestTroubleOfOneSource(t *testing.T) {
 	}
 }
 
+func TestTheContextEndsOnlyForTheReadingThatTookTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		var causes []error
+		waits := func(ctx context.Context, _ Emit) error {
+			<-ctx.Done()
+			causes = append(causes, context.Cause(ctx))
+			return ctx.Err()
+		}
+		alive := func(ctx context.Context, emit Emit) error {
+			causes = append(causes, ctx.Err())
+			return good(ctx, emit)
+		}
+		b.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{alive, waits, alive, alive}}, 10*time.Second, 2*time.Second))
+		b.runFor(t, 35*time.Second)
+		if d := cmp.Diff([]error{nil, errTimeout, nil, nil}, causes, cmpopts.EquateErrors()); d != "" {
+			t.Errorf("contexts (-want +got):\n%s", d)
+		}
+		if s := b.States()[0]; s.State != OK {
+			t.Errorf("state is %+v", s)
+		}
+	})
+}
+
+func TestTheEndDoesNotWaitForAReadingThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{hangs(time.Hour)}}, 10*time.Second, 2*time.Hour))
+		began := time.Now()
+		b.runFor(t, 5*time.Second)
+		if d := time.Since(began); d != 5*time.Second+abandonAfter {
+			t.Errorf("ended after %v", d)
+		}
+		time.Sleep(2 * time.Hour) // the goroutine of the reading ends with its call
+	})
+}
+
+func TestAReadingMakesNothingAnew(t *testing.T) {
+	b := newBench()
+	b.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{quiet}}, time.Hour, time.Hour))
+	w := b.watches[0]
+	r := w.source.(*poll).reading(t.Context(), w)
+	defer r.end()
+	if n := testing.AllocsPerRun(100, func() {
+		if err := r.take(); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestEmitTimeIsNotTheReadersFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
@@ -180,5 +233,20 @@ func TestOnceReadsEverySourceOnce(t *testing.T) {
 	}
 	if s.count() != 1 || !cmp.Equal(b.told, []string{"cpu"}) {
 		t.Errorf("read %d times, told %v", s.count(), b.told)
+	}
+}
+
+func BenchmarkReading(b *testing.B) {
+	bench := newBench()
+	bench.Add("s", Poll(&script{steps: []func(context.Context, Emit) error{good}}, time.Hour, time.Hour))
+	w := bench.watches[0]
+	w.r.emit = func(context.Context, ...event.Event) error { return nil }
+	r := w.source.(*poll).reading(b.Context(), w)
+	defer r.end()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := r.take(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -48,6 +48,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/agent", "collect collect/* pipeline sink/* queue deadletter ship status event wire identity metric trouble durable config"},
 	{"internal/server", "server/* event wire identity metric trouble durable config"},
 	{"internal/config/configtest", "config"},
+	{"test/path", "collect collect/* pipeline queue ship event wire identity metric"},
 	{"test/*", ""},
 	{"cmd/rea-agent", "agent config cli"},
 	{"cmd/rea-server", "server config cli"},

@@ -268,11 +268,15 @@ func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
 	p.count(stage, m, err)
 }
 
-// LostFor is Lost for those who remember a loss until it is declared: it returns
-// nil when the gap event is safe. It tries until ctx ends.
+// LostFor is Lost for those who remember a loss until it is declared, and come
+// again if it is not: it returns nil when the gap event is safe, and counts the
+// loss then. It tries until ctx ends.
 func (p *Pipeline) LostFor(ctx context.Context, stage Stage, m event.Missing, err error) error {
+	if err := p.Declare(ctx, m); err != nil {
+		return err
+	}
 	p.count(stage, m, err)
-	return p.Declare(ctx, m)
+	return nil
 }
 
 // Declare returns nil when a gap event that tells of m is safe. It tries until

@@ -361,6 +361,7 @@ func (q *Queue) publish(group []*Pending, size int64) {
 		s.extend(p.frame)
 	}
 	q.next = s.last + 1
+	q.tellLocked() // the segment's base is beyond all that Open found lost
 	if q.pos.segment == nil {
 		q.pos = position{segment: s, offset: headerSize, last: s.base - 1}
 	}

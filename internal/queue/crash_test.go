@@ -104,6 +104,7 @@ type world struct {
 	lost     map[uint64]string // the same, declared
 	excused  map[uint64]bool   // in pages that went bad: they may be declared damaged
 	spoils   bool              // pages go bad
+	found    []Loss            // what the last start found lost, until it is told
 	records  int
 	floor    uint64 // no number below may be given again
 
@@ -168,7 +169,7 @@ func (w *world) step(big bool) error {
 	case n < 75:
 		return w.deliver()
 	case n < 78:
-		return w.takeLosses(false)
+		return w.takeLosses()
 	case n < 80:
 		w.declare()
 	case n < 81:
@@ -355,22 +356,27 @@ func (w *world) receive(r Record) error {
 	return nil
 }
 
-// takeLosses notes what is declared. At a start, what was handed out before may
-// be declared: the answer was lost with the process.
-func (w *world) takeLosses(starting bool) error {
+// takeLosses notes what is declared. What a start found lost may have been handed
+// out: before it, and the answer was lost with the process, or behind it, if a
+// dropped segment came back while the loss was withheld.
+func (w *world) takeLosses() error {
 	woken := len(w.q.lossy) > 0
 	if woken {
 		<-w.q.Lossy()
 	}
 	losses := w.q.Losses()
+	found := w.found
+	if len(losses) > 0 {
+		w.found = nil
+	}
 	if len(losses) > 0 && !woken {
 		return fmt.Errorf("nobody was woken for %+v", losses)
 	}
 	for _, l := range losses {
-		if starting && len(losses) >= markLosses {
+		if len(found) >= markLosses && covers(found, l.First) {
 			l.Cause = "several" // the cursor has no room to tell them apart
 		}
-		w.trace("loss %s %d-%d (%d), starting: %v", l.Cause, l.First, l.Last, l.Count, starting)
+		w.trace("loss %s %d-%d (%d), found at the start: %v", l.Cause, l.First, l.Last, l.Count, covers(found, l.First))
 		if l.First > l.Last || l.Count == 0 || l.Count > l.Last-l.First+1 {
 			return fmt.Errorf("odd loss %+v", l)
 		}
@@ -381,13 +387,17 @@ func (w *world) takeLosses(starting bool) error {
 			if w.sure[n] != 0 && l.Cause == CauseDamaged && !w.excused[n] {
 				return fmt.Errorf("number %d was confirmed, and is declared damaged: %+v", n, l)
 			}
-			if w.seen[n] && !starting && !w.excused[n] {
+			if w.seen[n] && !covers(found, n) && !w.excused[n] {
 				return fmt.Errorf("number %d was handed out and then declared lost: %+v", n, l)
 			}
 			w.heard[n] = l.Cause
 		}
 	}
 	return nil
+}
+
+func covers(losses []Loss, n uint64) bool {
+	return slices.ContainsFunc(losses, func(l Loss) bool { return l.First <= n && n <= l.Last })
 }
 
 // declare says that what was heard is in another durable account.
@@ -443,8 +453,9 @@ func (w *world) start() error {
 	w.stream = q.Stream()
 	clear(w.seen)
 	clear(w.heard)
+	w.found = slices.Clone(q.losses)
 	w.next = q.Next()
-	return w.takeLosses(true)
+	return w.takeLosses()
 }
 
 // finish repairs the disk, delivers all, and closes the account.
@@ -470,7 +481,7 @@ func (w *world) finish() error {
 			return fmt.Errorf("ack at the end: %w", err)
 		}
 	}
-	if err := w.takeLosses(false); err != nil {
+	if err := w.takeLosses(); err != nil {
 		return err
 	}
 	w.declare()

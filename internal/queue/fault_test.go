@@ -301,3 +301,139 @@ func clearSegments(d *simFolder) {
 		}
 	}
 }
+
+// shortened returns a folder whose queue was closed with the records 1 and 2,
+// and has lost the end of its segment since: the cursor alone knows of 2, and of
+// its slots only the newer one.
+func shortened(t *testing.T, seed uint64) *brittle {
+	t.Helper()
+	d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(seed, 1)))}
+	q := openSim(t, d.simFolder)
+	add(t, q, 1, 1, 100)
+	end := q.active.end
+	add(t, q, 2, 1, 100)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := d.names[segmentName(1)]
+	n.cache, n.disk, n.unsynced = n.cache[:end:end], slices.Clone(n.cache[:end]), nil
+	return d
+}
+
+// A start finds from the newer slot that a number is lost, and tells it. Then a
+// write tears that slot and the power fails.
+func TestANumberThatAStartToldLostIsNotGivenAgain(t *testing.T) {
+	for seed := range uint64(50) {
+		d := shortened(t, seed)
+		q := openSim(t, d.simFolder)
+		if l := q.Losses(); len(l) != 1 || l[0].First != 2 || l[0].Last != 2 {
+			t.Fatalf("losses %+v", l)
+		}
+		q.Declared()
+		d.fault = 1
+		if err := q.Ack(1); err == nil {
+			t.Fatal("a broken disk took the cursor")
+		}
+		d.fault = 0
+		d.cutPower()
+		if next := openSim(t, d.simFolder).Next(); next != 3 {
+			t.Fatalf("seed %d: number 2 was declared lost, and the next number is %d", seed, next)
+		}
+	}
+}
+
+// A disk that refuses the cursor keeps the losses back, and no record. They are
+// told when the next number is durable: in the cursor, or as the base of a
+// segment that holds a record.
+func TestALossIsToldWhenItsNumbersCannotBeGivenAgain(t *testing.T) {
+	for name, repaired := range map[string]func(t *testing.T, q *Queue){
+		"by a read":    func(t *testing.T, q *Queue) { peekAll(t, q, 1) },
+		"by an append": func(t *testing.T, q *Queue) { add(t, q, 3, 1, 100) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := shortened(t, 1)
+			settled := openSim(t, d.simFolder) // which seals the segment
+			if err := settled.Close(); err != nil {
+				t.Fatal(err)
+			}
+			d.broken = true
+			q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := peekAll(t, q, 1); !slices.Equal(got, []uint64{1}) || len(q.lossy) > 0 || q.Losses() != nil {
+				t.Fatalf("read %v; or a loss was told that the disk does not know", got)
+			}
+			d.broken = false
+			repaired(t, q)
+			if len(q.lossy) == 0 {
+				t.Error("nobody was woken")
+			}
+			if l := q.Losses(); len(l) != 1 || l[0].First != 2 || l[0].Last != 2 {
+				t.Fatalf("losses %+v", l)
+			}
+			q.Declared()
+			d.cutPower()
+			if next := openSim(t, d.simFolder).Next(); next < 3 {
+				t.Errorf("number 2 was declared lost, and the next number is %d", next)
+			}
+		})
+	}
+}
+
+// A page with records that are acknowledged cannot be read, so a start
+// counts fewer records in the segment than the cursor says lie before the rest.
+// Then that rest is dropped.
+func TestWhatIsDroppedBehindAnUnreadablePageIsDeclared(t *testing.T) {
+	d := newSimFolder(rand.New(rand.NewPCG(1, 1)))
+	start := func() *Queue {
+		q, err := open(Options{Dir: "sim", MaxBytes: 2 * MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	q := start()
+	for n := range uint64(10) { // the headers of 5 to 8 lie in the second page
+		add(t, q, n+1, 1, 1000)
+	}
+	peekAll(t, q, 1<<20)
+	if err := q.Ack(8); err != nil {
+		t.Fatal(err)
+	}
+	d.kill()
+	d.names[segmentName(1)].bad = map[int64]bool{1: true}
+	q = start()
+	if s := q.Stats(); s.Records != 2 || s.Events != 2 {
+		t.Errorf("records are left, and the queue counts %+v", s)
+	}
+	for next := q.Next(); len(q.lossy) == 0 && next < 100; next++ {
+		add(t, q, next, 1, 3000)
+	}
+	if l := q.Losses(); len(l) != 1 || l[0].First != 9 || l[0].Count != l[0].Last-8 {
+		t.Errorf("records 9 and 10 were dropped, and the losses are %+v", l)
+	}
+}
+
+// A process cut a segment and was killed before that was on the disk, and the
+// next start may not seal it: what was cut off may come back, and takes up room.
+func TestASegmentThatAStartCannotSealCountsInFull(t *testing.T) {
+	d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1)))}
+	q := openSim(t, d.simFolder)
+	add(t, q, 1, 1, 5000)
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	q = openSim(t, d.simFolder)
+	add(t, q, 2, 1, 100)
+	d.kill()
+	d.names[segmentName(1)].bad = map[int64]bool{1: true} // with the footer
+	d.broken = true
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := q.Stats().DiskBytes, blocks(cursorSize)+2*q.options.SegmentBytes; got != want {
+		t.Errorf("%d bytes are counted, and %d may lie on the disk", got, want)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -43,9 +44,16 @@ func newDrops(set *metric.Set, lane string) drops {
 // Declared when these are durable, in this queue or in another. Until then the
 // queue remembers them over crashes and restarts, and returns them again after
 // the next Open. So a loss may be declared twice, and never not at all.
+//
+// What Open found lost is told when no crash can give its numbers again: if the
+// disk refused to remember the next number, after a Peek or an Append for which
+// it did not.
 func (q *Queue) Losses() []Loss {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.withheld {
+		return nil
+	}
 	l := q.losses
 	q.losses = nil
 	for _, l := range l {
@@ -104,7 +112,24 @@ func (q *Queue) loseLocked(l Loss) {
 		q.drops.damaged.Add(l.Count)
 	}
 	q.losses = merge(q.losses, l, maxLosses)
-	signal(q.lossy)
+	if !q.withheld {
+		signal(q.lossy)
+	}
+}
+
+// tellLocked lets go of the losses that were withheld: the next number is
+// durable.
+func (q *Queue) tellLocked() {
+	if q.withheld {
+		q.withheld = false
+		signal(q.lossy)
+	}
+}
+
+func (q *Queue) withholds() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.withheld
 }
 
 // evict drops the oldest segment that may go. The caller holds the lead.
@@ -216,7 +241,9 @@ func (q *Queue) hasGhosts() bool {
 	return q.ghosts > 0
 }
 
-// unreadOfLocked returns what is lost with s: its records from pos on.
+// unreadOfLocked returns what is lost with s: its records from pos on. Damage
+// before pos may have been counted as more than the scan of a start found: then
+// the count is of all numbers in the run, since what is lost must not be silent.
 func (q *Queue) unreadOfLocked(s *segment, cause string) Loss {
 	l := Loss{cause, s.base, s.last, s.events, unix(s.oldest), unix(s.newest)}
 	switch p := q.pos; {
@@ -224,7 +251,14 @@ func (q *Queue) unreadOfLocked(s *segment, cause string) Loss {
 		l.Count = 0
 	case s == p.segment:
 		l.First = max(l.First, p.last+1, q.acked+1)
-		l.Count -= min(l.Count, p.events)
+		switch {
+		case p.offset >= s.end:
+			l.Count = 0
+		case p.events < s.events:
+			l.Count -= p.events
+		default:
+			l.Count = math.MaxUint64
+		}
 		l.Since = unix(max(s.oldest, q.oldest))
 	}
 	l.Count = min(l.Count, l.Last+1-min(l.First, l.Last+1))

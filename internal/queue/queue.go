@@ -127,6 +127,7 @@ type Queue struct {
 	ceiling  int64     // while the disk is full, what the queue may take up; 0 is no ceiling
 	lifted   time.Time // when the ceiling goes, if the disk was found full by a write
 	losses   []Loss    // that Losses has not returned
+	withheld bool      // they wait until the next number is durable
 	told     []Loss    // that it has, and that are not declared
 	oldest   uint32    // append time of the record at pos, Unix seconds
 	state    string

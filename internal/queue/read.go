@@ -23,8 +23,8 @@ func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	q.flight = q.flight[:0]
-	if err := q.assure(); err != nil {
-		return dst, q.noted(err)
+	if err := q.noted(q.assure()); err != nil && q.suspect { // else it only keeps losses back
+		return dst, err
 	}
 	for {
 		v, err := q.front()

@@ -36,9 +36,11 @@ func (q *Queue) recover() error {
 	q.load(files)
 	q.used += q.alien + blocks(cursorSize)
 	q.number(m, found)
-	if q.noted(q.assure()) == nil && q.sealAll() {
+	_ = q.noted(q.assure()) // what it could not save is not read, cut off or told
+	if !q.suspect && q.sealAll() {
 		q.removeEmpty()
 	}
+	q.countCut()
 	q.locate(m, found)
 	if q.unreadLocked() > 0 {
 		signal(q.ready)
@@ -142,7 +144,9 @@ func (q *Queue) hide(bound, next uint64, size int64) {
 }
 
 // number finds the next free number, and the holes in the numbers that nobody
-// delivered: segments that went to make room, or whose end or file is gone.
+// delivered: segments that went to make room, or whose end or file is gone. What
+// it finds lost is withheld: the next number may come from the newer slot of the
+// cursor, and the next write could tear that.
 func (q *Queue) number(m mark, found bool) {
 	q.acked, q.dropped = m.acked, m.dropped
 	q.next = max(1, m.next, q.next)
@@ -162,9 +166,7 @@ func (q *Queue) number(m mark, found bool) {
 	q.next += q.hidden
 	q.tail = q.next
 	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
-	if q.losses = slices.Clone(m.losses); q.losses != nil {
-		signal(q.lossy)
-	}
+	q.losses, q.withheld = slices.Clone(m.losses), true
 	expected := q.acked + 1
 	for _, s := range q.segments {
 		if s.records > 0 {
@@ -173,6 +175,7 @@ func (q *Queue) number(m mark, found bool) {
 		}
 	}
 	q.holeLocked(expected, q.next, m.losses)
+	q.withheld = len(q.losses) > 0
 }
 
 // holeLocked declares the numbers from first to before end lost, but for those
@@ -195,10 +198,10 @@ func (q *Queue) holeLocked(first, end uint64, told []Loss) {
 }
 
 // assure makes the next number durable if what Open found may not be: before a
-// number is read, and before the end of a segment is cut off that the disk did
-// not give back, since no number may be used again.
+// number is read or told lost, and before the end of a segment is cut off that
+// the disk did not give back, since no number may be used again.
 func (q *Queue) assure() error {
-	if !q.suspect {
+	if !q.suspect && !q.withholds() {
 		return nil
 	}
 	if err := q.cursor.settle(q.mark()); err != nil {
@@ -208,6 +211,9 @@ func (q *Queue) assure() error {
 		return err
 	}
 	q.suspect = false
+	q.mu.Lock()
+	q.tellLocked()
+	q.mu.Unlock()
 	return nil
 }
 
@@ -232,7 +238,6 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 		if err != nil {
 			note(err)
-			q.resizeLocked(s, max(s.size, q.options.SegmentBytes)) // what was cut off may come back
 		}
 	}
 	if found {
@@ -241,6 +246,16 @@ func (q *Queue) sealAll() (ok bool) {
 		}
 	}
 	return ok
+}
+
+// countCut counts what an earlier process may have cut off the segments that
+// could not be sealed: it may come back.
+func (q *Queue) countCut() {
+	for _, s := range q.segments {
+		if !s.sealed && s.records > 0 {
+			q.resizeLocked(s, max(s.size, q.options.SegmentBytes))
+		}
+	}
 }
 
 // rewrite writes the frames of a segment over themselves. A sync that failed in
@@ -281,7 +296,8 @@ func (q *Queue) removeEmpty() {
 }
 
 // locate finds the first record that is not acknowledged: where the cursor
-// says, if a frame lies there, or by reading the frames before it.
+// says, if a frame lies there, or by reading the frames before it. A cursor that
+// counts more before it than a scan found is not followed: there was damage.
 func (q *Queue) locate(m mark, found bool) {
 	i := slices.IndexFunc(q.segments, func(s *segment) bool { return s.records > 0 && s.last > q.acked })
 	if i < 0 {
@@ -300,7 +316,8 @@ func (q *Queue) locate(m mark, found bool) {
 	}
 	defer f.Close()
 	sc := scanner{file: f, salt: s.salt, limit: s.end}
-	if found && m.segment == s.id && m.offset >= headerSize && m.offset < s.end && m.offset%frameAlign == 0 {
+	counts := m.records < s.records && m.events < s.events
+	if found && counts && m.segment == s.id && m.offset >= headerSize && m.offset < s.end && m.offset%frameAlign == 0 {
 		if f, at, ok := sc.next(m.offset); ok && at == m.offset && f.last() > q.acked {
 			q.pos.offset, q.pos.records, q.pos.events, q.oldest = at, m.records, m.events, f.time
 			return

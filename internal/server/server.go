@@ -112,10 +112,10 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logg
 // routes serves nothing but what agents need.
 func routes(ingest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != wire.IngestPath {
+		if r.URL.Path != wire.IngestPath && r.URL.Path != wire.ResumePath {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, `{"last":0,"error":"there is only %s"}`+"\n", wire.IngestPath)
+			fmt.Fprintf(w, `{"last":0,"error":"there is only %s and %s"}`+"\n", wire.IngestPath, wire.ResumePath)
 			return
 		}
 		ingest.ServeHTTP(w, r)
@@ -138,20 +138,34 @@ func (k keeper) Put(ctx context.Context, b *ingest.Batch) (uint64, error) {
 	high, err := k.db.Put(ctx, &store.Batch{
 		Node: b.Node, Stream: b.Stream, First: b.First, Last: b.Last, ID: b.ID, Agent: b.Agent,
 		Received: b.Received, Earliest: b.Earliest, Latest: b.Latest, Hosts: b.Hosts, Kinds: b.Kinds,
-		Lines: b.Lines, Frames: b.Frames,
+		Lines: b.Lines, Frames: b.Frames, Assigned: b.Assigned, Superseded: b.Superseded, Gaps: b.Gaps,
 	})
-	if errors.Is(err, store.ErrConflict) {
-		err = errors.Join(ingest.ErrConflict, err)
+	switch {
+	case errors.Is(err, store.ErrSuperseded):
+		err = ingest.ErrSuperseded
+	case errors.Is(err, store.ErrConflict):
+		err = fmt.Errorf("%w (%w)", ingest.ErrConflict, err)
 	}
 	return high, err
 }
 
+func (k keeper) Resume(ctx context.Context, r *ingest.Resume) (high, assigned uint64, err error) {
+	return k.db.Resume(ctx, &store.Resume{Node: r.Node, Stream: r.Stream, Assigned: r.Assigned, Superseded: r.Superseded, Received: r.Received})
+}
+
 // A Line is one stored event, a Filter says which are wanted, and a Host is what
-// is known of an agent.
+// is known of an agent. Accounts are the books of all streams, an Account those of
+// one, Unnumbered is a loss that is in none of them, and an Audit is what reading
+// all that is stored found.
 type (
-	Line   = wire.Line
-	Filter = store.Filter
-	Host   = store.Host
+	Line     = wire.Line
+	Filter   = store.Filter
+	Host     = store.Host
+	Accounts = store.Accounts
+	Account  = store.Account
+	Audit    = store.Audit
+
+	Unnumbered = store.Unnumbered
 )
 
 // A Reader asks what a server stored, while it runs or not.
@@ -193,6 +207,28 @@ func (r *Reader) Follow(ctx context.Context, f Filter, each func(*Line) error) e
 			return nil
 		case err != nil:
 			return err
+		}
+	}
+}
+
+// Settled returns the books of a host (see Accounts) as soon as they balance, or
+// else as they are when the time is over: agents may still be delivering. Of a
+// host of which nothing has come there are no books to balance.
+func (r *Reader) Settled(ctx context.Context, host string, wait time.Duration) (Accounts, error) {
+	tick := time.NewTicker(pollTime)
+	defer tick.Stop()
+	over := time.After(wait)
+	for {
+		a, err := r.Accounts(ctx, host)
+		if err != nil || a.Unbalanced() == 0 && (host == "" || len(a.Streams) > 0) {
+			return a, err
+		}
+		select {
+		case <-over:
+			return a, nil
+		case <-ctx.Done():
+			return a, ctx.Err()
+		case <-tick.C:
 		}
 	}
 }

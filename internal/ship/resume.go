@@ -22,16 +22,14 @@ func (s *Sender) resume(ctx context.Context) *failure {
 		f.err = fmt.Errorf("ask where the stream stands: %w", f.err)
 		return f
 	}
-	if f := s.compare(ctx, a); f != nil {
-		return f
-	}
+	s.compare(ctx, a)
 	s.resumed, s.met, s.spoke = true, true, time.Now()
 	s.reached()
 	return nil
 }
 
 // compare draws the conclusions from where the server stands.
-func (s *Sender) compare(ctx context.Context, a wire.Answer) *failure {
+func (s *Sender) compare(ctx context.Context, a wire.Answer) {
 	if a.Last < s.confirmed {
 		s.o.Log.Error("the server keeps less than it acknowledged: it has lost events, which are not here any more", "lane", s.o.Lane,
 			"stream", s.o.Queue.Stream().String(), "acknowledged", s.confirmed, "kept", a.Last)
@@ -41,10 +39,15 @@ func (s *Sender) compare(ctx context.Context, a wire.Answer) *failure {
 	case a.Last >= s.o.Queue.Next(), !s.met && a.Last >= s.began:
 		s.behind = true
 	case !s.met && a.Assigned >= s.began:
-		lost := a.Assigned - s.began + 1
-		if err := s.o.Account.Crashed(ctx, lost); err != nil {
-			return &failure{reason: "queue", err: fmt.Errorf("declare %d events that a crash took: %w", lost, err)}
-		}
+		s.crashed = a.Assigned - s.began + 1
 	}
-	return nil
+	if s.crashed == 0 {
+		return
+	}
+	// Where it cannot be declared now, delivery goes on: it may be what makes room.
+	if err := s.o.Account.Crashed(ctx, s.crashed); err != nil {
+		s.o.Log.Warn("events that a crash took are not declared yet; it is tried again", "lane", s.o.Lane, "events", s.crashed, "error", err.Error())
+		return
+	}
+	s.crashed = 0
 }

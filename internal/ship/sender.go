@@ -81,6 +81,7 @@ type Sender struct {
 	resumed bool      // the server was asked where the stream stands
 	met     bool      // it was, in this process
 	began   uint64    // the first number that this process gave
+	crashed uint64    // events that the last process took along, and that are not declared
 	behind  bool      // the server keeps numbers from began on: they are of another life of this machine
 	renewed bool      // the stream is new, and nothing of it was accepted yet
 	spoke   time.Time // when the server last answered well

@@ -132,6 +132,7 @@ func (s *server) resume(req *http.Request) (*http.Response, error) {
 type account struct {
 	refused []string
 	crashed uint64
+	full    int // how often nothing can be declared
 	renewed int
 	renew   func() (*queue.Queue, error)
 	bury    func()
@@ -146,6 +147,10 @@ func (a *account) Bury(_ context.Context, r Refused) error {
 }
 
 func (a *account) Crashed(_ context.Context, n uint64) error {
+	if a.full > 0 {
+		a.full--
+		return errors.New("no space left on device")
+	}
 	a.crashed += n
 	return nil
 }
@@ -752,6 +757,21 @@ func TestWhatACrashTookIsDeclared(t *testing.T) {
 		l.run(t, time.Hour, func() { l.keep(t, 9) })
 		if l.account.crashed != 4 {
 			t.Errorf("%d events are declared, want 4", l.account.crashed)
+		}
+	})
+}
+
+func TestWhatCannotBeDeclaredYetDoesNotStopDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.server.assigned, l.account.full = 4, 3
+		l.run(t, time.Minute, func() { l.keep(t, 9) })
+		if d := cmp.Diff(lines(1, 9), l.server.kept); d != "" || l.account.crashed != 0 {
+			t.Errorf("kept (-want +got), %d declared:\n%s", l.account.crashed, d)
+		}
+		l.run(t, time.Hour, func() {})
+		if l.account.crashed != 4 {
+			t.Errorf("%d events are declared in the end, want 4", l.account.crashed)
 		}
 	})
 }

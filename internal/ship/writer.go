@@ -22,8 +22,10 @@ import (
 // ended: about as long as a disk takes.
 const lastWait = 500 * time.Millisecond
 
-// spareBytes is the largest buffer that is kept between records.
-const spareBytes = 64 << 10
+// spareBytes is the largest buffer that is kept between records: what a full
+// record needs as its slice grows, so that a long burst does not pay for new
+// memory with each record, and less than a single line can be.
+const spareBytes = 2 * wire.RecordBytes
 
 var errClosed = errors.New("the agent is stopping")
 

@@ -246,9 +246,11 @@ func (p *process) ends(code int) {
 
 // An envelope is what every event has.
 type envelope struct {
-	Node, Hostname, Stream, Kind string
-	Seq                          uint64
-	Gap                          struct {
+	Time, Node, Hostname, Stream, Kind string
+
+	Seq   uint64
+	Agent struct{ Action string }
+	Gap   struct {
 		Stream, Cause      string
 		First, Last, Count uint64
 	}

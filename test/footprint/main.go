@@ -105,6 +105,7 @@ enabled = true
 endpoint = "https://%s"
 queue_dir = "queue"
 queue_max_bytes = "64MiB"
+backoff_ms = "1..5000"
 [tls]
 ca_file = "certs/ca.crt"
 client_cert = "certs/agent.crt"

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,17 @@ type held struct {
 	statm   descriptor // this and the next two only while it is listed
 	io      descriptor
 	fd      descriptor
-	settled bool // user and command line need not be read again
+	turns   *turns // nil but for threads of the kernel
+	settled bool   // user and command line need not be read again
+}
+
+// turns is what /proc/<pid>/schedstat said of a thread of the kernel: how long it
+// ran, how long it waited for a processor, and how often it was given one.
+type turns struct {
+	path   string
+	file   descriptor
+	said   []byte
+	silent bool // nothing can be learned from it; not asked again
 }
 
 // paths are the other files of a process. As path, they are made once because
@@ -137,6 +148,10 @@ func (s *linux) countsDescriptors() bool {
 // listed is no error: it is not there.
 func (s *linux) look(t *table, pid uint32) {
 	p := t.at(pid)
+	if s.rested(p) {
+		t.see(p, &p.facts)
+		return
+	}
 	if p.held.path == "" {
 		p.held.path = strconv.FormatUint(uint64(pid), 10) + "/stat"
 	}
@@ -162,6 +177,41 @@ func (s *linux) look(t *table, pid uint32) {
 	if t.see(p, &f) || p.name != string(name) { // new, or running another program now
 		p.name, p.held.settled = string(name), false
 	}
+	switch has := p.held.turns != nil; {
+	case f.kernel && !has:
+		p.held.turns = &turns{path: strings.TrimSuffix(p.held.path, "stat") + "schedstat"}
+	case has && !f.kernel:
+		s.release(&p.held.turns.file)
+		p.held.turns = nil
+	}
+}
+
+// rested reports whether p is a thread of the kernel that had no processor since
+// its stat line was read, so that the line can say nothing new. Half of the
+// processes of a quiet machine are such threads, and asking that is less than half
+// the work of reading the line. It is asked before the line is read, so a turn
+// between the two is seen the next time.
+//
+// Other processes are always read: schedstat tells of one thread of theirs, and the
+// kernel takes memory from those that rest.
+func (s *linux) rested(p *process) bool {
+	k := p.held.turns
+	if k == nil || k.silent || p.seen == 0 {
+		return false
+	}
+	compare := k.file.isOpen() // else the pid may be another's by now
+	if !compare && s.held >= s.maxHeld {
+		return false
+	}
+	said, err := s.read(&k.file, k.path)
+	if err != nil || string(said) == "0 0 0\n" { // no thread never ran: this kernel does not count
+		k.silent = true
+		s.release(&k.file)
+		return false
+	}
+	compare = compare && bytes.Equal(said, k.said)
+	k.said = append(k.said[:0], said...)
+	return compare
 }
 
 // details reads what only listed processes are asked for, and closes what was
@@ -403,9 +453,10 @@ func (s *linux) hold(d *descriptor, path string, flags int) error {
 }
 
 // spare closes a file of a process that gave an error, or for which there is no
-// room.
+// room. One that may be opened and not be read stays, as does io of a process of
+// another user: to ask again costs less than to open it again.
 func (s *linux) spare(d *descriptor, err error) {
-	if err != nil || s.held > s.maxHeld {
+	if err != nil && !errors.Is(err, unix.EACCES) || s.held > s.maxHeld {
 		s.release(d)
 	}
 }
@@ -434,6 +485,10 @@ func (s *linux) unlist(p *process) {
 func (s *linux) forget(p *process) {
 	s.unlist(p)
 	s.release(&p.held.stat)
+	if p.held.turns != nil {
+		s.release(&p.held.turns.file)
+		p.held.turns = nil
+	}
 }
 
 func (s *linux) close() {

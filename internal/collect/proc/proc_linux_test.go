@@ -42,6 +42,8 @@ type fake struct {
 	open         int
 	uid          int
 	args         []string
+	kernel       bool
+	turns        string // schedstat
 }
 
 func newMachine(t testing.TB) *machine {
@@ -72,9 +74,16 @@ func (m *machine) remove(path string) {
 func (m *machine) run(ps ...fake) {
 	for _, p := range ps {
 		dir := fmt.Sprintf("proc/%d/", p.pid)
-		m.write(dir+"stat", fmt.Sprintf("%d (%s) %c %d 1 1 0 -1 4194560 5112 90 3 0 %d %d 8 9 20 0 %d 0 %d %d %d "+
+		flags := 4194560
+		if p.kernel {
+			flags = 2129984
+		}
+		if p.turns != "" {
+			m.write(dir+"schedstat", p.turns+"\n")
+		}
+		m.write(dir+"stat", fmt.Sprintf("%d (%s) %c %d 1 1 0 -1 %d 5112 90 3 0 %d %d 8 9 20 0 %d 0 %d %d %d "+
 			"18446744073709551615 1 1 0 0 0 0 0 4096 0 0 0 0 17 2 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-			p.pid, p.name, p.state, p.parent, p.user, p.system, p.threads, p.start, p.virtual, p.resident))
+			p.pid, p.name, p.state, p.parent, flags, p.user, p.system, p.threads, p.start, p.virtual, p.resident))
 		m.write(dir+"statm", fmt.Sprintf("%d %d %d 20 0 300 0\n", p.virtual/4096, p.resident, p.shared))
 		m.write(dir+"io", fmt.Sprintf("rchar: 9\nwchar: 8\nsyscr: 7\nsyscw: 6\nread_bytes: %d\nwrite_bytes: %d\n", p.read, p.wrote))
 		m.write(dir+"status", fmt.Sprintf("Name:\t%s\nUid:\t1\t%d\t1\t1\nGid:\t1\t1\t1\t1\n", p.name, p.uid))
@@ -95,8 +104,8 @@ func (m *machine) collector(cfg Config) (*Collector, *linux) {
 
 var (
 	systemd  = fake{pid: 1, name: "systemd", state: 'S', user: 300, system: 200, threads: 1, start: 1, virtual: 170 << 20, resident: 3000, shared: 2000, read: 9 << 20, wrote: 4096, open: 3, args: []string{"/sbin/init", "splash"}}
-	kthreadd = fake{pid: 2, name: "kthreadd", state: 'S', threads: 1, start: 1}
-	kworker  = fake{pid: 9, parent: 2, name: "kworker/0:1H-kblockd", state: 'I', system: 40, threads: 1, start: 2}
+	kthreadd = fake{pid: 2, name: "kthreadd", state: 'S', threads: 1, start: 1, kernel: true, turns: "27351052 1038744 70"}
+	kworker  = fake{pid: 9, parent: 2, name: "kworker/0:1H-kblockd", state: 'I', system: 40, threads: 1, start: 2, kernel: true, turns: "412345678 991823 1200"}
 	database = fake{pid: 812, parent: 1, name: "db (main) 2", state: 'R', user: 4000, system: 1000, threads: 12, start: 1500, virtual: 8 << 30, resident: 90000, shared: 5000, read: 1 << 30, wrote: 1 << 20, open: 5, uid: 1000, args: []string{"db", "--data", "/srv/db"}}
 	backup   = fake{pid: 900, parent: 1, name: "backup", state: 'D', system: 7, threads: 2, start: 99, virtual: 1 << 20, resident: 200, shared: 100, uid: 4711, args: []string{"backup"}}
 	ended    = fake{pid: 901, parent: 812, name: "sh", state: 'Z', threads: 1, start: 1600}
@@ -196,6 +205,69 @@ func TestANewProgramHasItsOwnNameAndCommand(t *testing.T) {
 	p := member(bodies(t, collecttest.Read(t, c))[0], "top_memory", 812)
 	if p["name"] != "vacuum" || p["command_line"] != "vacuum -v" {
 		t.Errorf("%v", p)
+	}
+}
+
+func TestAThreadOfTheKernelIsReadAgainWhenItRan(t *testing.T) {
+	const other = "412345999 991823 1201"
+	thread := func(kernel bool, state byte, turns string) fake {
+		f := kworker
+		f.kernel, f.state, f.turns = kernel, state, turns
+		return f
+	}
+	for name, c := range map[string]struct {
+		before, after fake
+		most          int // descriptors held
+		want          string
+	}{
+		"it had no turn, so its line is not read": {thread(true, 'I', kworker.turns), thread(true, 'D', kworker.turns), 100, "idle"},
+		"it had a turn":                                {thread(true, 'I', kworker.turns), thread(true, 'D', other), 100, "blocked"},
+		"it had a turn and became a program":           {thread(true, 'I', kworker.turns), thread(false, 'R', other), 100, "running"},
+		"a kernel that does not count turns":           {thread(true, 'I', "0 0 0"), thread(true, 'D', "0 0 0"), 100, "blocked"},
+		"a kernel without schedstat":                   {thread(true, 'I', ""), thread(true, 'D', ""), 100, "blocked"},
+		"no descriptor to spare":                       {thread(true, 'I', kworker.turns), thread(true, 'D', kworker.turns), 1, "blocked"},
+		"a program, which is more than its first task": {thread(false, 'S', kworker.turns), thread(false, 'D', kworker.turns), 100, "blocked"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			col, s := m.collector(Config{})
+			s.maxHeld = c.most
+			m.run(c.before)
+			for range 3 {
+				collecttest.Read(t, col)
+			}
+			m.run(c.after)
+			for range 2 {
+				body := bodies(t, collecttest.Read(t, col))[0]
+				if body["count"] != 1.0 || body["by_state"].(map[string]any)[c.want] != 1.0 {
+					t.Errorf("%v, want one that is %s", body, c.want)
+				}
+			}
+			holdings{s, col.table.byPID}.close()
+			if s.held != 0 {
+				t.Errorf("%d descriptors held after close", s.held)
+			}
+		})
+	}
+}
+
+// A pid that was given out again is not compared with who had it before.
+func TestAThreadOfTheKernelThatHasGoneIsForgotten(t *testing.T) {
+	m := newMachine(t)
+	m.run(kthreadd, kworker)
+	c, s := m.collector(Config{})
+	for range 3 {
+		collecttest.Read(t, c)
+	}
+	m.remove("proc/9")
+	if body := bodies(t, collecttest.Read(t, c))[0]; body["count"] != 1.0 || s.held != 2 {
+		t.Errorf("%v, %d descriptors held", body, s.held)
+	}
+	next := kworker
+	next.start, next.state = 5000, 'D'
+	m.run(next)
+	if body := bodies(t, collecttest.Read(t, c))[0]; body["by_state"].(map[string]any)["blocked"] != 1.0 {
+		t.Errorf("%v", body)
 	}
 }
 

@@ -15,6 +15,10 @@ import (
 // Alpha and IA-64 only).
 const tick = time.Second / 100
 
+// kernelThread is PF_KTHREAD of the flags in /proc/<pid>/stat (linux/sched.h). The
+// parent would tell less: in a container pid 2 is a process like any other.
+const kernelThread = 0x00200000
+
 var (
 	errStat   = errors.New("stat is not as in proc_pid_stat(5)")
 	errStatm  = errors.New("statm is not as in proc_pid_statm(5)")
@@ -35,7 +39,9 @@ func parseStat(line []byte, pageSize uint64) (f facts, name []byte, err error) {
 	f.state = stateOf(line[to+2])
 	w := words(line[to+3:])
 	f.parent = uint32(w.number()) // field 4
-	w.skip(9)                     // 5 to 13
+	w.skip(4)                     // 5 to 8
+	f.kernel = w.number()&kernelThread != 0
+	w.skip(4) // 10 to 13
 	user, system := w.number(), w.number()
 	w.skip(4) // 16 to 19
 	f.threads = w.number()

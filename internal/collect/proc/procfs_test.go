@@ -31,6 +31,15 @@ func TestParseStatReadsTheFields(t *testing.T) {
 	}
 }
 
+func TestParseStatTellsThreadsOfTheKernel(t *testing.T) {
+	for flags, want := range map[string]bool{"4194560": false, "2129984": true, "69238880": true, "0": false} {
+		f, _, err := parseStat([]byte(strings.Replace(statLine, "4194560", flags, 1)), 1)
+		if err != nil || f.kernel != want {
+			t.Errorf("flags %s: %v, %v", flags, f.kernel, err)
+		}
+	}
+}
+
 func TestParseStatFindsTheEndOfTheName(t *testing.T) {
 	for _, name := range []string{"", "a b", ") R 7 (", "(sd-pam)", ")", "((", "line\nend", "\xff\xfe", ") S 1 1 1 1"} {
 		got, gotName, err := parseStat([]byte(strings.Replace(statLine, "postgres: main", name, 1)), 1)

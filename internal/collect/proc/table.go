@@ -43,6 +43,7 @@ type facts struct {
 	resident uint64 // bytes
 	virtual  uint64 // bytes
 	state    state
+	kernel   bool // a thread of the kernel, which has no memory and no threads of its own
 }
 
 // A process is one line of the table. What is not a fact of every scan is

@@ -1,4 +1,5 @@
-// Package ingest receives batches: POST /ingest.
+// Package ingest receives batches, POST /ingest, and how far streams have come,
+// POST /resume.
 //
 // Who sends is read from the verified certificate, never from what is sent.
 // Nothing is believed of a request and nothing of it is held in memory that was
@@ -6,6 +7,10 @@
 // (package wire), and only a whole batch that is right goes to the Store. 200
 // is answered after the Store has it durably. A refusal says why, and which
 // line is at fault; docs/wire.md has the table.
+//
+// Two things are known across requests: which processes of agents used a stream,
+// so that two that live are told apart (lineages), and how many agents were told
+// to come again, so that they do not all come at once (pacer).
 package ingest
 
 import (
@@ -15,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -39,18 +45,38 @@ type Batch struct {
 	Kinds        []string
 	Lines        []byte // NDJSON
 	Frames       []byte // the same as it came, if that was zstd
+
+	Assigned   uint64     // the highest number of the stream that an event has
+	Superseded bool       // a process came after this one, and now this one again
+	Gaps       []wire.Gap // what the gap events among Lines declare, in their order
+}
+
+// A Resume is how far a stream has come.
+type Resume struct {
+	Node, Stream string
+	Assigned     uint64 // 0 before the first event
+	Superseded   bool   // as in Batch
+	Received     time.Time
 }
 
 // A Store keeps batches. Put returns once b is durable, with the highest number
 // that is kept of its stream, and keeps no line twice. Its error is ErrConflict
-// where lines are kept with other content; any other one means: try again
+// where lines are kept with other content, ErrSuperseded where some are new and b
+// is Superseded; then it has kept nothing of b. Any other one means: try again
 // later. b is borrowed until Put returns.
+//
+// Resume returns once r is noted durably, with the highest number kept and the
+// highest that was told of before.
 type Store interface {
 	Put(ctx context.Context, b *Batch) (high uint64, err error)
+	Resume(ctx context.Context, r *Resume) (high, assigned uint64, err error)
 }
 
-// ErrConflict is the error of a Store for numbers that are kept with other content.
-var ErrConflict = errors.New("these numbers are kept with other content: two agents use one stream, as when a machine was cloned")
+// The errors of a Store that agents are told.
+var (
+	ErrConflict   = errors.New("two agents use this stream, as when a machine was cloned: its numbers are kept with other content")
+	ErrSuperseded = errors.New("two agents use this stream, as when a machine was cloned: the other one came later")
+)
 
 // Limits bound what clients may ask.
 type Limits struct {
@@ -66,7 +92,7 @@ type Limits struct {
 // be starting anew.
 const perNode = 4
 
-// A Handler serves IngestPath.
+// A Handler serves IngestPath and ResumePath.
 type Handler struct {
 	store  Store
 	node   func(*x509.Certificate) (string, error)
@@ -76,6 +102,8 @@ type Handler struct {
 	work   sync.Pool // of *work
 
 	keeping trouble.Trouble // of the Store
+	pace    *pacer
+	lines   lineages
 
 	mu       sync.Mutex
 	total    int                         // guarded by mu
@@ -85,7 +113,10 @@ type Handler struct {
 
 // New returns a Handler. node names the agent of a verified certificate.
 func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, log *slog.Logger) *Handler {
-	h := &Handler{store: store, node: node, log: log, limits: limits, memory: budget{free: limits.Memory}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{}}
+	h := &Handler{
+		store: store, node: node, log: log, limits: limits, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
+		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{},
+	}
 	h.work.New = func() any { return newWork(limits) }
 	return h
 }
@@ -94,7 +125,8 @@ func New(store Store, node func(*x509.Certificate) (string, error), limits Limit
 type refusal struct {
 	status int
 	line   int           // at fault; 0 where none is
-	retry  time.Duration // when to come again; 0 where that would not help
+	retry  time.Duration // when to come again, at least; 0 where that would not help
+	load   bool          // the server has too much to do, so come later than that
 	high   uint64
 	err    error
 }
@@ -110,12 +142,23 @@ func busy(status int, retry time.Duration, format string, args ...any) *refusal 
 	return &refusal{status: status, retry: retry, err: fmt.Errorf(format, args...)}
 }
 
+// overload is a refusal for want of room that all agents share.
+func overload(retry time.Duration, format string, args ...any) *refusal {
+	no := busy(http.StatusServiceUnavailable, retry, format, args...)
+	no.load = true
+	return no
+}
+
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.survive(w, r)
-	node, high, err := h.receive(r)
+	serve := h.receive
+	if r.URL.Path == wire.ResumePath {
+		serve = h.resume
+	}
+	node, a, err := serve(r)
 	if err == nil {
-		h.accepted(node)
-		answer(w, http.StatusOK, wire.Answer{Last: high})
+		h.pace.done(time.Now())
+		answer(w, http.StatusOK, a)
 		return
 	}
 	var no *refusal
@@ -126,6 +169,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
 	}
+	if no.load {
+		no.retry = max(no.retry, h.pace.later(time.Now()))
+	}
 	if no.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((no.retry+time.Second-1)/time.Second)))
 	}
@@ -134,19 +180,29 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // refused says what an agent was refused, once while it goes on.
 func (h *Handler) refused(r *http.Request, node string, no *refusal) {
-	h.mu.Lock()
-	t := h.troubles[node]
-	if t == nil {
-		t = new(trouble.Trouble)
-		h.troubles[node] = t // as many as there are certificates
+	stream := r.Header.Get("Rea-Stream")
+	t := h.trouble(node)
+	if no.status == http.StatusConflict {
+		t = h.lines.trouble(lane(node, stream), time.Now()) // which the other agent does not end
 	}
-	h.mu.Unlock()
 	if !t.Failed(no.err.Error()) {
 		return
 	}
 	_, times := t.Now()
 	h.log.Log(r.Context(), level(no.status), "request refused", "status", no.status, "reason", clip(no.err.Error()), "line", no.line, "times", times,
-		"node", node, "client", r.RemoteAddr, "batch", clip(r.Header.Get("Rea-Batch")), "stream", clip(r.Header.Get("Rea-Stream")))
+		"node", node, "client", r.RemoteAddr, "batch", clip(r.Header.Get("Rea-Batch")), "stream", clip(stream))
+}
+
+// trouble returns that of a node: as many as there are certificates.
+func (h *Handler) trouble(node string) *trouble.Trouble {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.troubles[node]
+	if t == nil {
+		t = new(trouble.Trouble)
+		h.troubles[node] = t
+	}
+	return t
 }
 
 // accepted ends the trouble of a node, if it had any.
@@ -192,34 +248,71 @@ func (h *Handler) survive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receive takes one request from its head to the Store.
-func (h *Handler) receive(r *http.Request) (node string, high uint64, err error) {
+// receive takes one batch from its head to the Store.
+func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err error) {
 	if node, err = h.who(r); err != nil {
-		return "", 0, err
+		return "", a, err
 	}
-	b, err := h.head(r)
+	b, instance, err := h.head(r)
 	if err != nil {
-		return node, 0, err
+		return node, a, err
 	}
 	b.Node = node
 	land, err := h.takeOff(node, b.Stream)
 	if err != nil {
-		return node, 0, err
+		return node, a, err
 	}
 	defer land()
+	b.Superseded = h.lines.superseded(lane(node, b.Stream), instance, b.Received)
 	w := h.work.Get().(*work)
 	defer w.release(&h.work)
 	w.reserve = h.memory.hold()
 	defer w.reserve.release()
 	if err := w.read(r, b); err != nil {
-		return node, 0, err
+		return node, a, err
 	}
 	if err := w.check(b); err != nil {
-		return node, 0, err
+		return node, a, err
 	}
-	high, err = h.keep(r.Context(), b)
-	return node, high, err
+	if a.Last, err = h.keep(r.Context(), b); err == nil {
+		h.accepted(node)
+	}
+	return node, a, err
 }
+
+// resume takes the word of one stream to the Store, and back that of the Store.
+func (h *Handler) resume(r *http.Request) (node string, a wire.Answer, err error) {
+	if node, err = h.who(r); err != nil {
+		return "", a, err
+	}
+	switch {
+	case r.Method != http.MethodPost:
+		return node, a, refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
+	case r.ContentLength != 0:
+		return node, a, refuse(http.StatusBadRequest, "want no body")
+	}
+	head, err := wire.ParseResume(r.Header)
+	if err != nil {
+		return node, a, refuse(http.StatusBadRequest, "%w", err)
+	}
+	land, err := h.takeOff(node, head.Stream)
+	if err != nil {
+		return node, a, err
+	}
+	defer land()
+	now := time.Now()
+	superseded := h.lines.superseded(lane(node, head.Stream), head.Instance, now)
+	a.Last, a.Assigned, err = h.store.Resume(context.WithoutCancel(r.Context()),
+		&Resume{Node: node, Stream: head.Stream, Assigned: head.Assigned, Superseded: superseded, Received: now})
+	if err != nil {
+		return node, wire.Answer{}, h.broken(err, node, "")
+	}
+	h.whole()
+	return node, a, nil
+}
+
+// lane names a stream among those of all nodes.
+func lane(node, stream string) string { return node + "/" + stream }
 
 // who returns the node that the client's certificate names.
 func (h *Handler) who(r *http.Request) (string, error) {
@@ -234,60 +327,61 @@ func (h *Handler) who(r *http.Request) (string, error) {
 }
 
 // head checks what can be checked before the body is read.
-func (h *Handler) head(r *http.Request) (*Batch, error) {
+func (h *Handler) head(r *http.Request) (b *Batch, instance string, err error) {
 	encoding := r.Header["Content-Encoding"]
 	switch {
 	case r.Method != http.MethodPost:
-		return nil, refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
+		return nil, "", refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
 	case r.Header.Get("Content-Type") != wire.ContentType:
-		return nil, refuse(http.StatusUnsupportedMediaType, "want content type %s", wire.ContentType)
+		return nil, "", refuse(http.StatusUnsupportedMediaType, "want content type %s", wire.ContentType)
 	case len(encoding) > 1 || len(encoding) == 1 && encoding[0] != wire.Zstd:
-		return nil, refuse(http.StatusUnsupportedMediaType, "want content encoding %s, or none", wire.Zstd)
+		return nil, "", refuse(http.StatusUnsupportedMediaType, "want content encoding %s, or none", wire.Zstd)
 	case r.ContentLength < 0:
-		return nil, refuse(http.StatusLengthRequired, "want a content length")
+		return nil, "", refuse(http.StatusLengthRequired, "want a content length")
 	case r.ContentLength > int64(h.limits.Body):
-		return nil, refuse(http.StatusRequestEntityTooLarge, "body has %d bytes, the limit is %d", r.ContentLength, h.limits.Body)
+		return nil, "", refuse(http.StatusRequestEntityTooLarge, "body has %d bytes, the limit is %d", r.ContentLength, h.limits.Body)
 	}
 	head, err := wire.ParseBatch(r.Header)
 	switch {
 	case err != nil:
-		return nil, refuse(http.StatusBadRequest, "%w", err)
+		return nil, "", refuse(http.StatusBadRequest, "%w", err)
 	case head.Schema != wire.Schema:
-		return nil, refuse(http.StatusBadRequest, "schema %d is not known here, want %d", head.Schema, wire.Schema)
+		return nil, "", refuse(http.StatusBadRequest, "schema %d is not known here, want %d", head.Schema, wire.Schema)
 	case head.Last-head.First >= uint64(h.limits.Lines):
-		return nil, refuse(http.StatusRequestEntityTooLarge, "batch has %d lines, the limit is %d", head.Last-head.First+1, h.limits.Lines)
+		return nil, "", refuse(http.StatusRequestEntityTooLarge, "batch has %d lines, the limit is %d", head.Last-head.First+1, h.limits.Lines)
 	}
-	return &Batch{
+	b = &Batch{
 		Stream: head.Stream, First: head.First, Last: head.Last, ID: head.ID,
 		Agent: clip(r.UserAgent()), Received: time.Now(),
-	}, nil
+		Assigned: head.Assigned,
+	}
+	return b, head.Instance, nil
 }
 
 // takeOff counts a request in, and returns how to count it out.
 func (h *Handler) takeOff(node, stream string) (land func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	lane := node + "/" + stream
+	way := lane(node, stream)
 	switch {
-	case h.flying[lane] > 0:
-		return nil, busy(http.StatusTooManyRequests, time.Second, "another batch of this stream is on its way: one at a time")
+	case h.flying[way] > 0:
+		return nil, busy(http.StatusTooManyRequests, time.Second, "another request of this stream is on its way: one at a time")
 	case h.flying[node] >= perNode:
-		return nil, busy(http.StatusTooManyRequests, time.Second, "%d batches of this agent are on their way", perNode)
+		return nil, busy(http.StatusTooManyRequests, time.Second, "%d requests of this agent are on their way", perNode)
 	case h.total >= h.limits.InFlight:
-		return nil, busy(http.StatusServiceUnavailable, 2*time.Second, "%d batches are on their way", h.total)
+		return nil, overload(0, "%d requests are on their way", h.total)
 	}
-	h.add(node, lane, 1)
+	h.addLocked(node, way, 1)
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.add(node, lane, -1)
+		h.addLocked(node, way, -1)
 	}, nil
 }
 
-// add wants mu.
-func (h *Handler) add(node, lane string, n int) {
+func (h *Handler) addLocked(node, way string, n int) {
 	h.total += n
-	for _, k := range []string{node, lane} {
+	for _, k := range []string{node, way} {
 		if h.flying[k] += n; h.flying[k] == 0 {
 			delete(h.flying, k)
 		}
@@ -299,19 +393,31 @@ func (h *Handler) add(node, lane string, n int) {
 func (h *Handler) keep(ctx context.Context, b *Batch) (uint64, error) {
 	high, err := h.store.Put(context.WithoutCancel(ctx), b)
 	switch {
-	case errors.Is(err, ErrConflict):
+	case errors.Is(err, ErrConflict) || errors.Is(err, ErrSuperseded):
+		h.whole()
 		return 0, &refusal{status: http.StatusConflict, high: high, err: err}
 	case err != nil:
-		if h.keeping.Failed(err.Error()) { // for the log of the server, not for agents
-			h.log.Error("batches cannot be kept; agents keep them and come again", "error", err, "node", b.Node, "batch", b.ID)
-		}
-		return 0, busy(http.StatusServiceUnavailable, 10*time.Second, "the server cannot keep batches now")
+		return 0, h.broken(err, b.Node, b.ID)
 	}
+	h.whole()
+	h.log.Debug("batch kept", "node", b.Node, "batch", b.ID, "stream", b.Stream, "first", b.First, "last", b.Last, "bytes", len(b.Lines))
+	return high, nil
+}
+
+// broken refuses since the Store failed. Why is for the log of the server, not
+// for agents.
+func (h *Handler) broken(err error, node, batch string) *refusal {
+	if h.keeping.Failed(err.Error()) {
+		h.log.Error("batches cannot be kept; agents keep them and come again", "error", err, "node", node, "batch", batch)
+	}
+	return overload(10*time.Second, "the server cannot keep batches now")
+}
+
+// whole notes that the Store works.
+func (h *Handler) whole() {
 	if times, lasted := h.keeping.Worked(); times > 0 {
 		h.log.Info("batches are kept again", "failures", times, "after", lasted.Round(time.Millisecond).String())
 	}
-	h.log.Debug("batch kept", "node", b.Node, "batch", b.ID, "stream", b.Stream, "first", b.First, "last", b.Last, "bytes", len(b.Lines))
-	return high, nil
 }
 
 // clip makes foreign text fit for logs and answers: short printable ASCII.

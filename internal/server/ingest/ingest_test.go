@@ -31,6 +31,9 @@ type fake struct {
 	got  []Batch
 	put  func(*Batch) (uint64, error)
 	high uint64
+
+	resumed []Resume
+	resume  func(*Resume) (high, assigned uint64, err error)
 }
 
 func (f *fake) Put(_ context.Context, b *Batch) (uint64, error) {
@@ -46,6 +49,16 @@ func (f *fake) Put(_ context.Context, b *Batch) (uint64, error) {
 	f.got = append(f.got, c)
 	f.high = max(f.high, b.Last)
 	return f.high, nil
+}
+
+func (f *fake) Resume(_ context.Context, r *Resume) (high, assigned uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resumed = append(f.resumed, *r)
+	if f.resume != nil {
+		return f.resume(r)
+	}
+	return f.high, f.high, nil
 }
 
 func (f *fake) batches() []Batch {
@@ -166,8 +179,8 @@ func TestBatchesReachTheStore(t *testing.T) {
 	}
 	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
 	want := []Batch{
-		{Node: b.node, Stream: stream, First: 1, Last: 3, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(1), Latest: at(3), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(plain)},
-		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewCompressor().Append(nil, []byte(more))},
+		{Node: b.node, Stream: stream, First: 1, Last: 3, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(1), Latest: at(3), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(plain), Assigned: 2003},
+		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewCompressor().Append(nil, []byte(more)), Assigned: 2006},
 	}
 	got := b.store.batches()
 	for i := range got {
@@ -237,6 +250,8 @@ func TestRefusals(t *testing.T) {
 		{"a name twice, deep, in line two", b.lines(1, 1) + strings.Replace(b.lines(2, 3), `"n":2`, `"n":2,"n":2`, 1), nil, 422, 2, "twice"},
 		{"seventeen deep", strings.Replace(good, `{"n":1}`, `{"n":`+strings.Repeat("[", 15)+strings.Repeat("]", 15)+`}`, 1), nil, 422, 1, "deep"},
 		{"no JSON", "hello\n", nil, 422, 1, "want an object"},
+		{"a gap without a cause", strings.Replace(good, `"cpu","cpu":{"n":2}`, `"gap","gap":{"count":2}`, 1), nil, 422, 2, "gap: cause: want"},
+		{"a gap that ends before it begins", strings.Replace(good, `"cpu","cpu":{"n":3}`, `"gap","gap":{"cause":"x","count":2,"stream":"`+stream+`","first":2,"last":1}`, 1), nil, 422, 3, "first is 2 and last is 1"},
 		{"not UTF-8", strings.Replace(good, "lab-7", "lab\xff", 1), nil, 422, 1, "UTF-8"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -284,6 +299,7 @@ func TestWhatTheStoreSaysIsAnswered(t *testing.T) {
 	}{
 		{90, nil, 200, "", wire.Answer{Last: 90}},
 		{90, fmt.Errorf("batch: %w", ErrConflict), 409, "", wire.Answer{Last: 90, Error: "batch: " + ErrConflict.Error()}},
+		{90, ErrSuperseded, 409, "", wire.Answer{Last: 90, Error: ErrSuperseded.Error()}},
 		{0, errors.New("disk full at /secret/path"), 503, "10", wire.Answer{Error: "the server cannot keep batches now"}},
 	} {
 		b.store.put = func(*Batch) (uint64, error) { return c.high, c.err }
@@ -349,12 +365,148 @@ func TestOneBatchOfAStreamAtATime(t *testing.T) {
 	}
 	go post("0002")
 	<-entered
-	if resp, _ := b.send(b.requestOf("0003")); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "2" {
+	if resp, _ := b.send(b.requestOf("0003")); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" {
 		t.Errorf("a third stream: %s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}
 	close(leave)
 	if x, y := <-done, <-done; x != 200 || y != 200 {
 		t.Errorf("answered %d and %d", x, y)
+	}
+}
+
+// question makes a Resume of the bench's stream.
+func (b *bench) question(assigned uint64, instance string) *http.Request {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, strings.Replace(b.url, wire.IngestPath, wire.ResumePath, 1), nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	wire.Resume{Stream: stream, Assigned: assigned, Instance: strings.Repeat(instance, 32)}.SetHeader(r.Header)
+	return r
+}
+
+func TestAStreamIsToldOfAndAskedFor(t *testing.T) {
+	b := newBench(t, small)
+	b.store.resume = func(*Resume) (uint64, uint64, error) { return 1450, 1455, nil }
+	if resp, a := b.send(b.question(1462, "a")); resp.StatusCode != 200 || a != (wire.Answer{Last: 1450, Assigned: 1455}) {
+		t.Errorf("%s %+v", resp.Status, a)
+	}
+	b.send(b.question(0, "b"))
+	b.send(b.question(7, "a"))
+	for i, want := range []Resume{{Assigned: 1462}, {Assigned: 0}, {Assigned: 7, Superseded: true}} {
+		got := b.store.resumed[i]
+		if time.Since(got.Received) > time.Minute {
+			t.Errorf("received %s", got.Received)
+		}
+		want.Node, want.Stream, want.Received = b.node, stream, got.Received
+		if got != want {
+			t.Errorf("%d: %+v, want %+v", i, got, want)
+		}
+	}
+	b.store.resume = func(*Resume) (uint64, uint64, error) { return 3, 4, errors.New("disk full at /secret/path") }
+	resp, a := b.send(b.question(8, "b"))
+	if want := (wire.Answer{Error: "the server cannot keep batches now"}); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "10" || a != want {
+		t.Errorf("%s %+v", resp.Status, a)
+	}
+}
+
+func TestQuestionsThatAreRefused(t *testing.T) {
+	b := newBench(t, small)
+	for name, c := range map[string]struct {
+		change func(r *http.Request)
+		status int
+		want   string
+	}{
+		"another method": {func(r *http.Request) { r.Method = http.MethodGet }, 405, "want POST"},
+		"a body":         {func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), 1 }, 400, "no body"},
+		"no instance":    {func(r *http.Request) { r.Header.Del("Rea-Instance") }, 400, "Rea-Instance"},
+		"no stream":      {func(r *http.Request) { r.Header.Del("Rea-Stream") }, 400, "Rea-Stream"},
+		"no number":      {func(r *http.Request) { r.Header.Set("Rea-Assigned", "-1") }, 400, "Rea-Assigned"},
+	} {
+		r := b.question(3, "a")
+		c.change(r)
+		if resp, a := b.send(r); resp.StatusCode != c.status || !strings.Contains(a.Error, c.want) {
+			t.Errorf("%s: %s %+v", name, resp.Status, a)
+		}
+	}
+	if n := len(b.store.resumed); n != 0 {
+		t.Errorf("%d reached the store", n)
+	}
+}
+
+func TestAQuestionWaitsForItsTurn(t *testing.T) {
+	b := newBench(t, small)
+	entered, leave, done := make(chan struct{}), make(chan struct{}), make(chan int)
+	b.store.put = func(batch *Batch) (uint64, error) { entered <- struct{}{}; <-leave; return batch.Last, nil }
+	go func() {
+		resp, _ := b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+		done <- resp.StatusCode
+	}()
+	<-entered
+	if resp, _ := b.send(b.question(3, "a")); resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "1" {
+		t.Errorf("%s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
+	}
+	close(leave)
+	if status := <-done; status != 200 {
+		t.Errorf("the batch: %d", status)
+	}
+	if resp, _ := b.send(b.question(3, "a")); resp.StatusCode != 200 {
+		t.Errorf("after it: %s", resp.Status)
+	}
+}
+
+// by makes the post of lines by a process.
+func (b *bench) by(instance string, first, last uint64) *http.Request {
+	r := b.request([]byte(b.lines(first, last)), first, last)
+	wire.Batch{Stream: stream, First: first, Last: last, ID: "b1", Schema: 1, Assigned: last, Instance: strings.Repeat(instance, 32)}.SetHeader(r.Header)
+	return r
+}
+
+func TestTheStoreLearnsThatAProcessIsSuperseded(t *testing.T) {
+	b := newBench(t, small)
+	b.store.put = func(batch *Batch) (uint64, error) {
+		if batch.Superseded {
+			return 9, ErrSuperseded
+		}
+		return batch.Last, nil
+	}
+	for i, step := range []struct {
+		by     string
+		status int
+	}{{"a", 200}, {"b", 200}, {"a", 409}, {"b", 200}, {"a", 409}, {"", 200}, {"a", 409}} {
+		if resp, a := b.send(b.by(step.by, 1, 3)); resp.StatusCode != step.status || step.status == 409 && a != (wire.Answer{Last: 9, Error: ErrSuperseded.Error()}) {
+			t.Errorf("step %d, %s: %s %+v", i, step.by, resp.Status, a)
+		}
+	}
+	if n := strings.Count(b.log.String(), "two agents use this stream"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, b.log)
+	}
+}
+
+func TestWhatGapsDeclareReachesTheStore(t *testing.T) {
+	b := newBench(t, small)
+	lines := strings.Replace(b.lines(1, 3), `"cpu","cpu":{"n":2}`, `"gap","gap":{"cause":"queue_full","count":2,"stream":"`+stream+`","first":7,"last":8}`, 1)
+	lines = strings.Replace(lines, `"cpu","cpu":{"n":3}`, `"gap","gap":{"cause":"too_large","count":1,"source":"cpu"}`, 1)
+	if resp, a := b.send(b.request([]byte(lines), 1, 3)); resp.StatusCode != 200 {
+		t.Fatalf("%s %+v", resp.Status, a)
+	}
+	want := []wire.Gap{{Seq: 2, Cause: "queue_full", Count: 2, Stream: stream, First: 7, Last: 8}, {Seq: 3, Cause: "too_large", Count: 1, Source: "cpu"}}
+	if d := cmp.Diff(want, b.store.batches()[0].Gaps); d != "" {
+		t.Error(d)
+	}
+}
+
+// A batch of nothing but gaps takes memory from the budget like any other.
+func TestGapsTakeMemoryOfTheBudget(t *testing.T) {
+	l := small
+	l.Memory = 100 << 10
+	b := newBench(t, l)
+	var body strings.Builder
+	for n := uint64(1); n <= 200; n++ {
+		body.WriteString(strings.Replace(b.lines(n, n), fmt.Sprintf(`"cpu","cpu":{"n":%d}`, n), `"gap","gap":{"cause":"x","count":1}`, 1))
+	}
+	if resp, a := b.send(b.request([]byte(body.String()), 1, 200)); resp.StatusCode != 503 || a.Line != 0 {
+		t.Errorf("%s %+v", resp.Status, a)
 	}
 }
 
@@ -431,6 +583,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte(b.lines(1, 3)), uint64(1), uint64(3), false)
 	f.Add(wire.NewCompressor().Append(nil, []byte(b.lines(5, 6))), uint64(5), uint64(6), true)
 	f.Add([]byte("{}\n"), uint64(1), uint64(1), false)
+	f.Add([]byte(strings.Replace(b.lines(1, 2), `"cpu","cpu":{"n":2}`, `"gap","gap":{"cause":"x","count":2,"stream":"`+stream+`","first":1,"last":9223372036854775807}`, 1)), uint64(1), uint64(2), false)
 	w := newWork(small)
 	f.Fuzz(func(t *testing.T, body []byte, first, last uint64, zstd bool) {
 		m := budget{free: small.Memory}
@@ -446,6 +599,11 @@ func FuzzCheck(f *testing.F) {
 		}
 		if n := bytes.Count(batch.Lines, []byte("\n")); uint64(n) != last-first+1 {
 			t.Errorf("%d lines as %d to %d", n, first, last)
+		}
+		for _, g := range batch.Gaps {
+			if g.Seq < first || g.Seq > last || g.First > g.Last || g.Last > wire.MaxSeq || (g.First == 0) != (g.Stream == "") || g.Count < 1 || g.Count > wire.MaxSeq {
+				t.Errorf("%+v", g)
+			}
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -133,8 +132,8 @@ func (w *work) decode(b *Batch) error {
 }
 
 // tight refuses for want of memory.
-func tight() error {
-	return busy(http.StatusServiceUnavailable, 2*time.Second, "too many large batches are on their way")
+func tight() *refusal {
+	return overload(0, "too many large batches are on their way")
 }
 
 // check scans the lines, which must be those that the head announced and of the
@@ -146,10 +145,12 @@ func (w *work) check(b *Batch) error {
 		l := w.scan.Line()
 		no := belongs(l, b, next)
 		if no == nil {
-			no = note(b, l)
+			no = w.note(b, l)
 		}
 		if no != nil {
-			no.line = w.scan.Count()
+			if !no.load {
+				no.line = w.scan.Count()
+			}
 			return no
 		}
 		next++
@@ -188,7 +189,7 @@ func belongs(l *wire.Line, b *Batch, next uint64) *refusal {
 const most = 64
 
 // note adds what l is about to b.
-func note(b *Batch, l *wire.Line) *refusal {
+func (w *work) note(b *Batch, l *wire.Line) *refusal {
 	if b.Earliest.IsZero() || l.Time.Before(b.Earliest) {
 		b.Earliest = l.Time
 	}
@@ -200,6 +201,26 @@ func note(b *Batch, l *wire.Line) *refusal {
 	if len(b.Kinds) > most || len(b.Hosts) > most {
 		return refuse(http.StatusUnprocessableEntity, "the batch has more than %d kinds or hosts", most)
 	}
+	if string(l.Kind) == "gap" {
+		return w.declare(b, l)
+	}
+	return nil
+}
+
+// gapBytes is the memory of a gap beside its texts, and of what was allocated to
+// grow their list.
+const gapBytes = 512
+
+// declare adds what l declares lost to b.
+func (w *work) declare(b *Batch, l *wire.Line) *refusal {
+	g, err := wire.ParseGap(l)
+	if err != nil {
+		return refuse(http.StatusUnprocessableEntity, "%w", err)
+	}
+	if !w.reserve.grow(gapBytes + len(g.Source) + len(g.Cause)) {
+		return tight()
+	}
+	b.Gaps = append(b.Gaps, g)
 	return nil
 }
 

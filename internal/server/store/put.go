@@ -10,42 +10,40 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rea-agent/rea/internal/wire"
 )
 
-// A put is a batch on its way into the database.
+// A put is a change on its way into the database.
 type put struct {
-	batch *Batch
-	done  chan struct{} // closed when high and err are final
-	high  uint64
-	err   error
+	what string // for errors
+	do   func(*sql.Tx) error
+	done chan struct{} // closed when err is final
+	err  error
 }
 
 // Put keeps what is new in b and returns the highest number that is kept of its
 // stream. When it returns nil, all of b is on the disk, from now or before;
-// when it returns ErrConflict, nothing of b was kept and never will be; after
-// any other error the batch may or may not be kept, and Put may be repeated.
+// when it returns ErrConflict, nothing of b was kept that was not kept before;
+// after any other error the batch may or may not be kept, and Put may be
+// repeated. What the gap events among the new lines declare goes into the
+// ledger with them.
 //
-// Callers that come while the disk is busy share one transaction: the first to
-// get the token writes for all who wait. ctx is heeded only before that, since
-// the batch is borrowed until it is written.
+// b is borrowed until it is written, so ctx is heeded only before that.
 func (s *Store) Put(ctx context.Context, b *Batch) (high uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	s.pack(b)
-	p := &put{batch: b, done: make(chan struct{})}
-	s.mu.Lock()
-	s.waiting = append(s.waiting, p)
-	s.mu.Unlock()
-	select {
-	case s.writer <- struct{}{}:
-		s.writeWaiting()
-		<-p.done // by this call, or by who held the token before
-	case <-p.done:
+	err = s.write("keep batch "+b.ID, func(tx *sql.Tx) (err error) {
+		high, err = s.keep(tx, b)
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return 0, err
 	}
-	return p.high, p.err
+	return high, err
 }
 
 // pack compresses what came plain.
@@ -58,10 +56,29 @@ func (s *Store) pack(b *Batch) {
 	s.compress.Put(c)
 }
 
+// write returns when do has been done durably, or with why not; an ErrConflict
+// of do is an answer, and what do wrote before it is kept.
+//
+// Callers that come while the disk is busy share one transaction: the first to
+// get the token writes for all who wait.
+func (s *Store) write(what string, do func(*sql.Tx) error) error {
+	p := &put{what: what, do: do, done: make(chan struct{})}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, p)
+	s.mu.Unlock()
+	select {
+	case s.writer <- struct{}{}:
+		s.writeWaiting()
+		<-p.done // by this call, or by who held the token before
+	case <-p.done:
+	}
+	return p.err
+}
+
 // writeWaiting is for the holder of the token, and gives it back.
 func (s *Store) writeWaiting() {
 	defer func() { <-s.writer }()
-	s.write(s.take())
+	s.writeGroup(s.take())
 }
 
 func (s *Store) take() []*put {
@@ -72,10 +89,10 @@ func (s *Store) take() []*put {
 	return group
 }
 
-// write keeps a group of batches in one transaction and tells those who wait,
-// even if a bug ends it: nobody waits for ever, and nobody is told that a batch
-// is kept before the commit.
-func (s *Store) write(group []*put) {
+// writeGroup makes a group of changes in one transaction and tells those who
+// wait, even if a bug ends it: nobody waits for ever, and nobody is told that a
+// batch is kept before the commit.
+func (s *Store) writeGroup(group []*put) {
 	if len(group) == 0 {
 		return
 	}
@@ -83,7 +100,7 @@ func (s *Store) write(group []*put) {
 	defer func() {
 		for _, p := range group {
 			if err != nil {
-				p.high, p.err = 0, fmt.Errorf("keep batch %s: %w", p.batch.ID, err)
+				p.err = fmt.Errorf("%s: %w", p.what, err)
 			}
 			close(p.done)
 		}
@@ -102,7 +119,7 @@ func (s *Store) transaction(group []*put) error {
 	}
 	defer tx.Rollback() // nothing after Commit
 	for _, p := range group {
-		p.high, p.err = s.keep(tx, p.batch)
+		p.err = p.do(tx)
 		if p.err != nil && !errors.Is(p.err, ErrConflict) {
 			return p.err
 		}
@@ -116,31 +133,40 @@ func (s *Store) transaction(group []*put) error {
 // span is a run of numbers, both ends included.
 type span struct{ first, last uint64 }
 
+func (s span) count() uint64 { return s.last - s.first + 1 }
+
 // stream is what the database knows of one.
 type stream struct {
 	id    int64
 	high  uint64
+	told  uint64 // the highest number that an event has, as the agent says
 	holes []span // those that overlap the batch at hand
 }
 
 // keep adds what is new in b to the transaction.
 func (s *Store) keep(tx *sql.Tx, b *Batch) (high uint64, err error) {
-	st, err := findStream(tx, b)
+	st, err := findStream(tx, b.Node, b.Stream)
 	if err != nil {
 		return 0, err
 	}
+	if err := st.findHoles(tx, b); err != nil {
+		return 0, err
+	}
 	news := missing(st, span{b.First, b.Last})
-	if err := s.compare(tx, st.id, b, news); err != nil {
+	if count, err := s.refuse(tx, st.id, b, news); err != nil {
 		if !errors.Is(err, ErrConflict) {
 			return 0, err
 		}
-		if failed := run(tx, "UPDATE streams SET conflicts = conflicts + 1 WHERE id = ?", st.id); failed != nil {
+		if failed := run(tx, "UPDATE streams SET "+count+" = "+count+" + 1 WHERE id = ?", st.id); failed != nil {
 			return 0, failed
 		}
 		return st.high, err
 	}
 	if len(news) == 0 {
-		return st.high, run(tx, "UPDATE streams SET repeats = repeats + 1 WHERE id = ?", st.id)
+		if err := run(tx, "UPDATE streams SET repeats = repeats + 1 WHERE id = ?", st.id); err != nil {
+			return 0, err
+		}
+		return st.high, st.advance(tx, st.high, b.told(), b.Received)
 	}
 	for _, n := range news {
 		if err := s.insert(tx, st.id, b, n); err != nil {
@@ -150,39 +176,96 @@ func (s *Store) keep(tx *sql.Tx, b *Batch) (high uint64, err error) {
 	if err := fillHoles(tx, st, b); err != nil {
 		return 0, err
 	}
-	if b.Last > st.high {
-		st.high = b.Last
-		if err := run(tx, "UPDATE streams SET high = ? WHERE id = ?", st.high, st.id); err != nil {
-			return 0, err
-		}
+	if err := st.advance(tx, b.Last, b.told(), b.Received); err != nil {
+		return 0, err
+	}
+	if err := declareAll(tx, b.Node, b.Gaps, news); err != nil {
+		return 0, err
 	}
 	return st.high, noteHost(tx, b, news)
 }
 
-func findStream(tx *sql.Tx, b *Batch) (stream, error) {
-	var st stream
-	if err := run(tx, "INSERT INTO streams (node, stream, high, repeats, conflicts) VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING", b.Node, b.Stream); err != nil {
-		return st, err
+// told is what b says of its stream. A process that another one superseded
+// tells of numbers that are not those of the stream any more.
+func (b *Batch) told() uint64 {
+	if b.Superseded {
+		return 0
 	}
-	if err := tx.QueryRow("SELECT id, high FROM streams WHERE node = ? AND stream = ?", b.Node, b.Stream).Scan(&st.id, &st.high); err != nil {
+	return max(b.Assigned, b.Last)
+}
+
+// refuse returns ErrConflict if b must not be kept, and the column that counts
+// why.
+func (s *Store) refuse(tx *sql.Tx, id int64, b *Batch, news []span) (count string, err error) {
+	if err := s.compare(tx, id, b, news); err != nil {
+		return "conflicts", err
+	}
+	if b.Superseded && len(news) > 0 {
+		return "clones", ErrSuperseded
+	}
+	return "", nil
+}
+
+// findStream returns a stream, which it adds where it is new.
+func findStream(tx *sql.Tx, node, name string) (st stream, err error) {
+	err = tx.QueryRow("SELECT id, high, told FROM streams WHERE node = ? AND stream = ?", node, name).Scan(&st.id, &st.high, &st.told)
+	if errors.Is(err, sql.ErrNoRows) {
+		var r sql.Result
+		if r, err = tx.Exec("INSERT INTO streams (node, stream, high, repeats, conflicts) VALUES (?, ?, 0, 0, 0)", node, name); err == nil {
+			st.id, err = r.LastInsertId()
+		}
+	}
+	if err != nil {
 		return st, fmt.Errorf("find stream: %w", err)
 	}
-	if b.First > st.high {
-		return st, nil
+	return st, nil
+}
+
+// advance notes the highest number kept and the highest assigned, if they rose.
+func (st *stream) advance(tx *sql.Tx, high, told uint64, now time.Time) error {
+	high, told = max(st.high, high), max(st.told, told)
+	if high == st.high && told == st.told {
+		return nil
 	}
-	rows, err := tx.Query("SELECT first, last FROM holes WHERE stream = ? AND first <= ? AND last >= ? ORDER BY first", st.id, b.Last, b.First)
+	rose := told > st.told
+	st.high, st.told = high, told
+	if !rose {
+		return run(tx, "UPDATE streams SET high = ? WHERE id = ?", high, st.id)
+	}
+	return run(tx, "UPDATE streams SET high = ?, told = ?, told_at = ? WHERE id = ?", high, told, now.UnixMicro(), st.id)
+}
+
+// findHoles finds the holes that overlap b.
+func (st *stream) findHoles(tx *sql.Tx, b *Batch) (err error) {
+	if b.First > st.high {
+		return nil
+	}
+	st.holes, err = overlapping(tx, "holes", st.id, span{b.First, b.Last})
+	return err
+}
+
+// overlap selects the rows of a stream that overlap a run of numbers, from a
+// table whose rows do not overlap each other: so the first of them is the last
+// that begins before the run does, however many there are.
+func overlap(columns, table string) string {
+	return "SELECT " + columns + " FROM " + table + " WHERE stream = ?1 AND first <= ?3 AND last >= ?2" +
+		" AND first >= coalesce((SELECT max(first) FROM " + table + " WHERE stream = ?1 AND first <= ?2), 0) ORDER BY first"
+}
+
+func overlapping(tx *sql.Tx, table string, id int64, of span) (found []span, err error) {
+	rows, err := tx.Query(overlap("first, last", table), id, of.first, of.last)
 	if err != nil {
-		return st, fmt.Errorf("find holes: %w", err)
+		return nil, fmt.Errorf("find %s: %w", table, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var h span
-		if err := rows.Scan(&h.first, &h.last); err != nil {
-			return st, fmt.Errorf("find holes: %w", err)
+		var s span
+		if err := rows.Scan(&s.first, &s.last); err != nil {
+			return nil, fmt.Errorf("find %s: %w", table, err)
 		}
-		st.holes = append(st.holes, h)
+		found = append(found, s)
 	}
-	return st, rows.Err()
+	return found, rows.Err()
 }
 
 // missing returns which numbers of want are not kept: those in holes, and those
@@ -202,7 +285,7 @@ func (s *Store) compare(tx *sql.Tx, id int64, b *Batch, news []span) error {
 	if len(news) == 1 && news[0] == (span{b.First, b.Last}) {
 		return nil
 	}
-	rows, err := tx.Query("SELECT first, last, sha256, body FROM batches JOIN bodies USING (id) WHERE stream = ? AND first <= ? AND last >= ? ORDER BY first", id, b.Last, b.First)
+	rows, err := tx.Query(overlap("first, last, sha256, (SELECT body FROM bodies WHERE bodies.id = batches.id)", "batches"), id, b.First, b.Last)
 	if err != nil {
 		return fmt.Errorf("find repeated batch: %w", err)
 	}
@@ -304,7 +387,7 @@ func addHole(tx *sql.Tx, id int64, h span, since int64) error {
 func noteHost(tx *sql.Tx, b *Batch, news []span) error {
 	var events uint64
 	for _, n := range news {
-		events += n.last - n.first + 1
+		events += n.count()
 	}
 	kinds := map[string]bool{}
 	var known string

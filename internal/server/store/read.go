@@ -74,40 +74,58 @@ type Host struct {
 	Agent     string    `json:"agent"`
 	Kinds     []string  `json:"kinds"`
 	Events    uint64    `json:"events"`     // kept
-	Missing   uint64    `json:"missing"`    // numbers below the highest kept that never came
+	Declared  uint64    `json:"declared"`   // lost, as gap events say
+	Missing   uint64    `json:"missing"`    // numbers below the highest kept that never came, and nobody says why
 	Conflicts uint64    `json:"conflicts"`  // batches refused for other content under kept numbers
+	Clones    uint64    `json:"clones"`     // batches refused since another process had taken the stream over
 	FirstSeen time.Time `json:"first_seen"` // by the clock of the server
 	LastSeen  time.Time `json:"last_seen"`
 	LastEvent time.Time `json:"last_event"` // by the clock of the host
 }
 
 // Hosts returns all agents, by host name.
-func (r *Reader) Hosts(ctx context.Context) ([]Host, error) {
-	rows, err := r.db.QueryContext(ctx, `SELECT node, host, agent, kinds, events, first_seen, last_seen, last_event,
-		(SELECT total(h.last - h.first + 1) FROM holes h JOIN streams s ON s.id = h.stream WHERE s.node = hosts.node),
-		(SELECT coalesce(sum(conflicts), 0) FROM streams s WHERE s.node = hosts.node)
-		FROM hosts ORDER BY host, node`)
+func (r *Reader) Hosts(ctx context.Context) (hosts []Host, err error) {
+	var books []Account
+	err = r.books(ctx, func(tx *sql.Tx) (err error) {
+		if hosts, err = listHosts(tx); err != nil {
+			return err
+		}
+		books, err = accounts(tx, "")
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("list hosts: %w", err)
+		return nil, err
+	}
+	index := map[string]*Host{}
+	for i := range hosts {
+		index[hosts[i].Node] = &hosts[i]
+	}
+	for _, a := range books {
+		if h := index[a.Node]; h != nil {
+			h.Declared, h.Missing = Sum(h.Declared, a.Declared), Sum(h.Missing, a.Undeclared)
+			h.Conflicts, h.Clones = h.Conflicts+a.Conflicts, h.Clones+a.Clones
+		}
+	}
+	return hosts, nil
+}
+
+func listHosts(tx *sql.Tx) (hosts []Host, err error) {
+	rows, err := tx.Query("SELECT node, host, agent, kinds, events, first_seen, last_seen, last_event FROM hosts ORDER BY host, node")
+	if err != nil {
+		return nil, err
 	}
 	defer rows.Close()
-	var hosts []Host
 	for rows.Next() {
 		var h Host
 		var kinds string
 		var first, last, event int64
-		var missing float64 // a sum of integers could overflow: an agent may claim any numbers
-		if err := rows.Scan(&h.Node, &h.Host, &h.Agent, &kinds, &h.Events, &first, &last, &event, &missing, &h.Conflicts); err != nil {
-			return nil, fmt.Errorf("list hosts: %w", err)
+		if err := rows.Scan(&h.Node, &h.Host, &h.Agent, &kinds, &h.Events, &first, &last, &event); err != nil {
+			return nil, err
 		}
-		h.Kinds, h.Missing = unlist(kinds), uint64(missing)
-		h.FirstSeen, h.LastSeen, h.LastEvent = at(first), at(last), at(event)
+		h.Kinds, h.FirstSeen, h.LastSeen, h.LastEvent = unlist(kinds), at(first), at(last), at(event)
 		hosts = append(hosts, h)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list hosts: %w", err)
-	}
-	return hosts, nil
+	return hosts, rows.Err()
 }
 
 func at(micro int64) time.Time { return time.UnixMicro(micro).UTC() }

@@ -11,7 +11,7 @@ const applicationID = 0x52454173
 
 // migrations bring a database from one version to the next; their number is the
 // version that this program writes. One that was released is never changed.
-var migrations = []string{`
+var migrations = []migration{{statements: `
 CREATE TABLE streams (
 	id        INTEGER PRIMARY KEY,
 	node      TEXT NOT NULL,
@@ -61,7 +61,45 @@ CREATE TABLE hosts (
 	last_seen  INTEGER NOT NULL,
 	last_event INTEGER NOT NULL  -- by the clock of the host
 ) STRICT, WITHOUT ROWID;
-`}
+`}, {statements: `
+ALTER TABLE streams ADD COLUMN told INTEGER NOT NULL DEFAULT 0;    -- the highest number assigned, as the agent says
+ALTER TABLE streams ADD COLUMN told_at INTEGER NOT NULL DEFAULT 0; -- when that rose; 0: not known
+ALTER TABLE streams ADD COLUMN clones INTEGER NOT NULL DEFAULT 0;  -- batches refused since another process has taken over
+UPDATE streams SET told = high;
+
+CREATE TABLE declared ( -- numbers that gap events say are lost, kept or not; none stands in two rows: the first gap counts
+	stream INTEGER NOT NULL REFERENCES streams,
+	first  INTEGER NOT NULL,
+	last   INTEGER NOT NULL,
+	cause  TEXT NOT NULL,
+	source TEXT NOT NULL,    -- empty: not known
+	since  INTEGER NOT NULL, -- the lost events lie between since and until; 0: not known
+	until  INTEGER NOT NULL,
+	PRIMARY KEY (stream, first)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE unnumbered ( -- lost events that never had numbers
+	node   TEXT NOT NULL,
+	cause  TEXT NOT NULL,
+	source TEXT NOT NULL,
+	events INTEGER NOT NULL,
+	PRIMARY KEY (node, cause, source)
+) STRICT, WITHOUT ROWID;
+`, more: declareStored}}
+
+// A migration is a step from one version to the next: statements, and what takes
+// more than that.
+type migration struct {
+	statements string
+	more       func(*sql.Tx) error
+}
+
+func (m migration) run(tx *sql.Tx) error {
+	if _, err := tx.Exec(m.statements); err != nil || m.more == nil {
+		return err
+	}
+	return m.more(tx)
+}
 
 // migrate makes the tables of a new database and brings an old one up to date.
 func migrate(db *sql.DB, name string) error {
@@ -78,7 +116,7 @@ func migrate(db *sql.DB, name string) error {
 		return err
 	}
 	for ; version < len(migrations); version++ {
-		if _, err := tx.Exec(migrations[version]); err != nil {
+		if err := migrations[version].run(tx); err != nil {
 			return fmt.Errorf("migrate %s to version %d: %w", name, version+1, err)
 		}
 	}

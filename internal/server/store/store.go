@@ -40,6 +40,16 @@ const File = "events.db"
 // agents use one stream (a machine was cloned), or one of them lies.
 var ErrConflict = errors.New("the numbers are kept with other content")
 
+// ErrSuperseded is the ErrConflict of a batch that is new and comes from a
+// process after which another one came.
+var ErrSuperseded = fmt.Errorf("another process has taken the stream over: %w", conflict{})
+
+// conflict is an ErrConflict without its words.
+type conflict struct{}
+
+func (conflict) Error() string        { return "two agents use it" }
+func (conflict) Is(target error) bool { return target == ErrConflict }
+
 // A Batch is a run of lines of one stream. Its lines are First to Last, each
 // once and in order; whoever calls Put has checked that.
 type Batch struct {
@@ -54,6 +64,10 @@ type Batch struct {
 	Kinds        []string // each once
 	Lines        []byte   // NDJSON
 	Frames       []byte   // the same as zstd frames; empty if it came plain
+
+	Assigned   uint64     // the highest number of the stream that an event has
+	Superseded bool       // another process has sent of the stream since this one began
+	Gaps       []wire.Gap // what the gap events among Lines declare, in their order
 }
 
 // A Store is a database opened for writing. Its methods may be called by

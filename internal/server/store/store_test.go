@@ -187,7 +187,8 @@ func TestABugInAWriteHoldsNobodyUp(t *testing.T) {
 	mustPut(t, s, made(nodeA, stream1, 1, 10), 10)
 	decode := s.decode
 	s.decode = nil // the bug: comparing an overlap panics
-	other := &put{batch: zstd(made(nodeA, stream2, 1, 5)), done: make(chan struct{})}
+	batch := zstd(made(nodeA, stream2, 1, 5))
+	other := &put{what: "keep", done: make(chan struct{}), do: func(tx *sql.Tx) error { _, err := s.keep(tx, batch); return err }}
 	s.waiting = append(s.waiting, other)
 	func() {
 		defer func() {
@@ -242,8 +243,8 @@ func putUntilKilled(dir string) {
 	for w := range writers {
 		wg.Go(func() {
 			stream := fmt.Sprintf("%032x", w)
-			high, err := s.Put(context.Background(), made(nodeA, stream, 1, 1))
-			for ; err == nil; high, err = s.Put(context.Background(), made(nodeA, stream, max(3, high)-2, high+5)) {
+			high, err := s.Put(context.Background(), delivered(stream, 1, 1))
+			for ; err == nil; high, err = s.Put(context.Background(), delivered(stream, max(3, high)-2, high+5)) {
 				out.Lock()
 				fmt.Println(stream, high)
 				out.Unlock()
@@ -253,6 +254,20 @@ func putUntilKilled(dir string) {
 		})
 	}
 	wg.Wait()
+}
+
+// delivered is made, but that every fifth line declares three numbers of another
+// stream lost, and that four more are assigned.
+func delivered(stream string, first, last uint64) *Batch {
+	gaps := map[uint64]string{}
+	for n := first; n <= last; n++ {
+		if n%5 == 0 {
+			gaps[n] = numbered("queue_full", strings.Replace(stream, "0000", "ffff", 1), n-4, n-2)
+		}
+	}
+	b := with(made(nodeA, stream, first, last), gaps)
+	b.Assigned = last + 4
+	return b
 }
 
 // killAfter lets a child say so many batches and kills it.
@@ -298,7 +313,7 @@ func checkKept(t *testing.T, dir string, acked map[string]uint64) {
 	_, err = r.Events(t.Context(), Filter{}, func(l *wire.Line) error {
 		stream := string(l.Stream)
 		next[stream]++
-		if want := made(nodeA, stream, l.Seq, l.Seq).Lines; l.Seq != next[stream] || !bytes.Equal(l.Raw, want) {
+		if want := delivered(stream, l.Seq, l.Seq).Lines; l.Seq != next[stream] || !bytes.Equal(l.Raw, want) {
 			return fmt.Errorf("stream %s: line %d is %s", stream, next[stream], l.Raw)
 		}
 		return nil
@@ -311,22 +326,69 @@ func checkKept(t *testing.T, dir string, acked map[string]uint64) {
 			t.Errorf("stream %s: %d were said to be kept, %d are", stream, high, next[stream])
 		}
 	}
+	checkBooks(t, r, next)
 }
 
+// checkBooks wants the books to be those of the lines that are kept, neither
+// behind them nor before.
+func checkBooks(t *testing.T, r *Reader, next map[string]uint64) {
+	t.Helper()
+	for _, a := range mustAccounts(t, r, "").Streams {
+		if high, ok := next[a.Stream]; ok {
+			if a.Received != high || a.Assigned != high+4 || a.Waiting != 4 {
+				t.Errorf("%d are kept: %+v", high, a)
+			}
+			continue
+		}
+		high := next[strings.Replace(a.Stream, "ffff", "0000", 1)]
+		if want := high / 5 * 3; a.Declared != want || a.Waiting+a.Undeclared != high/5*2-min(2, high/5*2) {
+			t.Errorf("%d lines of another stream are kept, so %d are declared: %+v", high, want, a)
+		}
+	}
+	if a, err := r.Audit(t.Context(), "", true, nil); err != nil || a.Damaged != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// BenchmarkPut keeps batches of streams that are new, and those of one that goes
+// on.
 func BenchmarkPut(b *testing.B) {
+	for name, next := range map[string]func(batch *Batch, n uint64){
+		"new":  func(batch *Batch, n uint64) { batch.Stream = fmt.Sprintf("%032x", n) },
+		"next": func(batch *Batch, n uint64) { batch.First, batch.Last = n*1000+1, n*1000+1000 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			s, err := Open(b.TempDir())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close()
+			one := zstd(made(nodeA, stream1, 1, 1000))
+			b.ReportAllocs()
+			b.SetBytes(int64(len(one.Lines)))
+			for n := uint64(0); b.Loop(); n++ {
+				next(one, n)
+				if _, err := s.Put(context.Background(), one); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkResume is a heartbeat that says nothing new.
+func BenchmarkResume(b *testing.B) {
 	s, err := Open(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	one := zstd(made(nodeA, stream1, 1, 1000))
+	if _, err := s.Put(context.Background(), made(nodeA, stream1, 1, 10)); err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
-	b.SetBytes(int64(len(one.Lines)))
-	n := 0
 	for b.Loop() {
-		n++
-		one.Stream = fmt.Sprintf("%032x", n)
-		if _, err := s.Put(context.Background(), one); err != nil {
+		if _, _, err := s.Resume(context.Background(), &Resume{Node: nodeA, Stream: stream1, Assigned: 10, Received: start.Add(time.Hour)}); err != nil {
 			b.Fatal(err)
 		}
 	}
