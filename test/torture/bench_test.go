@@ -227,6 +227,7 @@ client_ca_file = "certs/ca.crt"
 // quick is how the agent is set: all at short intervals, room for all.
 type quick struct {
 	queueBytes, extra string
+	still             bool     // no collector
 	wrap              []string // what runs the agent
 }
 
@@ -250,6 +251,7 @@ batch_interval_ms = 100
 [collectors.cpu]
 enabled = false
 [collectors.memory]
+enabled = %t
 interval_ms = 200
 [collectors.disk]
 enabled = false
@@ -277,7 +279,7 @@ retry_budget = 10000
 ca_file = "certs/ca.crt"
 client_cert = "certs/agent.crt"
 client_key = "certs/agent.key"
-`, port, b.endpoint, queueDir, q.queueBytes, q.extra))
+`, !q.still, port, b.endpoint, queueDir, q.queueBytes, q.extra))
 	self, err := os.Executable()
 	if err != nil {
 		b.t.Fatal(err)
@@ -539,6 +541,10 @@ func (b *bench) drain() {
 func (b *bench) settle(what string, many int) balance {
 	b.t.Helper()
 	b.hush()
+	b.drain()
+	b.agent.stop()
+	b.ends++
+	b.startAgent(quick{still: true}) // what came between the last batch and the end
 	b.drain()
 	b.agent.stop()
 	b.server.stop()
