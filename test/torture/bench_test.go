@@ -16,10 +16,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +31,7 @@ import (
 var (
 	seedFlag = flag.Uint64("torture.seed", 0, "seed of everything that is drawn; 0 draws one")
 	killFlag = flag.Int("torture.kills", 500, "cycles of kill -9")
+	keepFlag = flag.String("torture.keep", "", "a folder in which what was run is kept, with what it said")
 	cutFlag  = flag.Int("torture.cuts", 200, "power cuts")
 )
 
@@ -135,12 +136,13 @@ type bench struct {
 	books  *books
 	faults []fault
 
-	address  string // of the server
-	endpoint string // where the agent finds it; a proxy may stand between
-	status   string // of the agent's page
-	data     string // folder of the server
-	queue    string // folder of the agent
-	cursors  string // folder of its sources
+	address  string   // of the server
+	endpoint string   // where the agent finds it; a proxy may stand between
+	status   string   // of the agent's page
+	data     string   // folder of the server
+	queue    string   // folder of the agent
+	cursors  string   // folder of its sources
+	wrap     []string // what runs the server
 
 	server, agent *process
 	ends          int // of agents; each may replay what its sources' cursors did not know
@@ -149,6 +151,12 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	dir := t.TempDir()
+	if *keepFlag != "" {
+		var err error
+		if dir, err = os.MkdirTemp(*keepFlag, strings.ReplaceAll(t.Name(), "/", "_")+"-"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	address := freeAddress(t)
 	b := &bench{
 		t: t, began: time.Now(), dir: dir, books: newBooks(), address: address, endpoint: address, status: freeAddress(t),
@@ -211,18 +219,22 @@ cert_file = "certs/server.crt"
 key_file = "certs/server.key"
 client_ca_file = "certs/ca.crt"
 `, b.address, b.data))
-	b.server = b.start("server", exec.Command(server(b.t), "--config", "server.toml"))
+	args := append(slices.Clone(b.wrap), server(b.t), "--config", "server.toml")
+	b.server = b.start("server", exec.Command(args[0], args[1:]...))
+	b.server.wrapped = min(len(b.wrap), 1)
 }
 
 // quick is how the agent is set: all at short intervals, room for all.
 type quick struct {
 	queueBytes, extra string
+	still             bool     // no collector
 	wrap              []string // what runs the agent
 }
 
 func (b *bench) startAgent(q quick) {
 	b.t.Helper()
 	b.agent = b.start("agent", b.agentCommand("agent.toml", b.status, b.queue, "", q))
+	b.agent.wrapped = min(len(q.wrap), 1)
 }
 
 // agentCommand returns how an agent is run, with its configuration in that file.
@@ -239,6 +251,7 @@ batch_interval_ms = 100
 [collectors.cpu]
 enabled = false
 [collectors.memory]
+enabled = %t
 interval_ms = 200
 [collectors.disk]
 enabled = false
@@ -266,7 +279,7 @@ retry_budget = 10000
 ca_file = "certs/ca.crt"
 client_cert = "certs/agent.crt"
 client_key = "certs/agent.key"
-`, port, b.endpoint, queueDir, q.queueBytes, q.extra))
+`, !q.still, port, b.endpoint, queueDir, q.queueBytes, q.extra))
 	self, err := os.Executable()
 	if err != nil {
 		b.t.Fatal(err)
@@ -279,42 +292,20 @@ client_key = "certs/agent.key"
 
 // A process is one of ours that runs.
 type process struct {
-	t      *testing.T
-	what   string
-	cmd    *exec.Cmd
-	stderr *tail
-	own    atomic.Int64 // the id that the program itself told
-	done   chan struct{}
-}
-
-// A tail keeps the end of what is written to it.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-const tailBytes = 16 << 10
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.b = append(t.b, p...); len(t.b) > 2*tailBytes {
-		t.b = append(t.b[:0], t.b[len(t.b)-tailBytes:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.b)
+	t       *testing.T
+	what    string
+	cmd     *exec.Cmd
+	log     string // what it said on standard error
+	from    int64  // where that begins
+	wrapped int    // how many programs run it
+	done    chan struct{}
 }
 
 // start starts a process of the bench. What an agent reports goes into the books.
 func (b *bench) start(what string, cmd *exec.Cmd) *process {
 	b.t.Helper()
 	cmd.Dir = b.dir
-	return start(b.t, what, cmd, func(line string) {
+	return start(b.t, what, cmd, b.path(what+".log"), func(line string) {
 		var name string
 		var n uint64
 		if _, err := fmt.Sscanf(line, "safe %s %d", &name, &n); err == nil {
@@ -323,12 +314,20 @@ func (b *bench) start(what string, cmd *exec.Cmd) *process {
 	})
 }
 
-// start starts a process and has each line that it prints reported. Once done is
-// closed all of them are.
-func start(t *testing.T, what string, cmd *exec.Cmd, report func(line string)) *process {
+// start starts a process that says what is wrong in the file log, and has each
+// line that it prints reported. Once done is closed all of them are.
+func start(t *testing.T, what string, cmd *exec.Cmd, log string, report func(line string)) *process {
 	t.Helper()
-	p := &process{t: t, what: what, cmd: cmd, stderr: new(tail), done: make(chan struct{})}
-	cmd.Stderr = p.stderr
+	p := &process{t: t, what: what, cmd: cmd, log: log, done: make(chan struct{})}
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil {
+		p.from = info.Size()
+	}
+	cmd.Stderr = f
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -340,10 +339,6 @@ func start(t *testing.T, what string, cmd *exec.Cmd, report func(line string)) *
 		defer close(p.done)
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			var pid int64
-			if _, err := fmt.Sscanf(lines.Text(), "pid %d", &pid); err == nil {
-				p.own.Store(pid)
-			}
 			report(lines.Text())
 		}
 		_ = cmd.Wait()
@@ -351,12 +346,29 @@ func start(t *testing.T, what string, cmd *exec.Cmd, report func(line string)) *
 	return p
 }
 
-// pid returns the id of the program, where another one runs it, too.
-func (p *process) pid() int {
-	if own := p.own.Load(); own > 0 {
-		return int(own)
+// said returns what the process said on standard error, or the end of it.
+func (p *process) said() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
 	}
-	return p.cmd.Process.Pid
+	const most = 16 << 10
+	text = text[min(p.from, int64(len(text))):]
+	return string(text[max(0, len(text)-most):])
+}
+
+// pid returns the id of the program: the last child, where others run it.
+func (p *process) pid() int {
+	pid := p.cmd.Process.Pid
+	for range p.wrapped {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+		child, failed := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || failed != nil {
+			return pid
+		}
+		pid = child
+	}
+	return pid
 }
 
 // ended reports whether the process has ended.
@@ -375,7 +387,7 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 	if s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !s.Signaled() {
-		p.t.Fatalf("the %s ended by itself: %v\n%s", p.what, p.cmd.ProcessState, p.stderr)
+		p.t.Fatalf("the %s ended by itself: %v\n%s", p.what, p.cmd.ProcessState, p.said())
 	}
 }
 
@@ -388,11 +400,10 @@ func (p *process) end() {
 	<-p.done
 }
 
-const patience = 2 * time.Minute
+const patience = time.Minute
 
-// stop asks the process to end, and wants it to do so in order, unless it had
-// only just begun.
-func (p *process) stop() {
+// leave asks the process to end, and lets it complain.
+func (p *process) leave() {
 	p.t.Helper()
 	pid := p.pid()
 	_ = syscall.Kill(pid, syscall.SIGTERM)
@@ -402,12 +413,19 @@ func (p *process) stop() {
 		_ = syscall.Kill(pid, syscall.SIGQUIT)
 		time.Sleep(time.Second)
 		p.end()
-		p.t.Fatalf("the %s does not end:\n%s", p.what, p.stderr)
+		p.t.Fatalf("the %s does not end:\n%s", p.what, p.said())
 	}
+}
+
+// stop asks the process to end, and wants it to do so in order, unless it had
+// only just begun.
+func (p *process) stop() {
+	p.t.Helper()
+	p.leave()
 	s, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	early := ok && s.Signaled() && s.Signal() == syscall.SIGTERM // before it listened to signals
 	if !p.cmd.ProcessState.Success() && !early {
-		p.t.Errorf("the %s ended with %v:\n%s", p.what, p.cmd.ProcessState, p.stderr)
+		p.t.Errorf("the %s ended with %v:\n%s", p.what, p.cmd.ProcessState, p.said())
 	}
 }
 
@@ -417,7 +435,7 @@ func (p *process) freeze() {
 	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		if p.ended() {
-			p.t.Fatalf("the %s ended by itself: %v\n%s", p.what, p.cmd.ProcessState, p.stderr)
+			p.t.Fatalf("the %s ended by itself: %v\n%s", p.what, p.cmd.ProcessState, p.said())
 		}
 		if frozen(p.cmd.Process.Pid) {
 			return
@@ -467,13 +485,13 @@ func (b *bench) until(what string, ok func() bool) {
 		}
 		for _, p := range []*process{b.agent, b.server} {
 			if p != nil && p.ended() {
-				b.t.Fatalf("the %s ended while waiting until %s: %v\n%s", p.what, what, p.cmd.ProcessState, p.stderr)
+				b.t.Fatalf("the %s ended while waiting until %s: %v\n%s", p.what, what, p.cmd.ProcessState, p.said())
 			}
 		}
 	}
 	for _, p := range []*process{b.agent, b.server} {
 		if p != nil {
-			b.t.Logf("%s:\n%s", p.what, p.stderr)
+			b.t.Logf("%s:\n%s", p.what, p.said())
 		}
 	}
 	b.t.Logf("metrics:\n%s", metrics(b.status))
@@ -525,6 +543,10 @@ func (b *bench) settle(what string, many int) balance {
 	b.hush()
 	b.drain()
 	b.agent.stop()
+	b.ends++
+	b.startAgent(quick{still: true}) // what came between the last batch and the end
+	b.drain()
+	b.agent.stop()
 	b.server.stop()
 	return b.audit(what, many, b.queue)
 }
@@ -548,6 +570,20 @@ func (b *bench) audit(what string, many int, queues ...string) balance {
 	b.verify()
 	note(b.t, r.row(what, many, b.began))
 	return r
+}
+
+// auditLoss is audit where something outside of the promise took events along: it
+// wants no number twice, and that the server knows of a hole.
+func (b *bench) auditLoss(what string, many int) {
+	b.t.Helper()
+	b.readStore()
+	r := b.books.close()
+	missing := r.count(lost) + r.count(undeclared)
+	r.faults = slices.DeleteFunc(append(b.faults, r.faults...), func(f fault) bool { return f.what == lost || f.what == undeclared })
+	b.say(r)
+	line := r.row(what, many, b.began)
+	line.Note = fmt.Sprintf("%d items or numbers went with what was taken away", missing)
+	note(b.t, line)
 }
 
 // say prints the first faults.

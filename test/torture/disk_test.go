@@ -3,10 +3,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +58,7 @@ func newDisk(t *testing.T, mebibytes int) *disk {
 }
 
 func (d *disk) tryMount() ([]byte, error) {
-	return exec.Command("mount", "-o", "loop", d.image, d.dir).CombinedOutput()
+	return exec.Command("mount", "-o", "loop,errors=remount-ro", d.image, d.dir).CombinedOutput()
 }
 
 func (d *disk) mount() {
@@ -102,4 +104,29 @@ func (d *disk) cutPower(p *process) {
 	p.kill()
 	d.unmount()
 	d.mount()
+}
+
+// breakDown makes the file system refuse every write from now on.
+func (d *disk) breakDown() {
+	d.t.Helper()
+	device, err := exec.Command("findmnt", "-n", "-o", "SOURCE", d.dir).Output()
+	if err == nil {
+		err = os.WriteFile(filepath.Join("/sys/fs/ext4", filepath.Base(strings.TrimSpace(string(device))), "trigger_fs_error"), []byte("1"), 0)
+	}
+	if err != nil {
+		d.t.Fatalf("break the file system: %v", err)
+	}
+}
+
+// repair checks the file system, which must not be mounted.
+func (d *disk) repair() {
+	d.t.Helper()
+	out, err := exec.Command("fsck.ext4", "-p", d.image).CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 { // errors were corrected: fsck(8)
+		err = nil
+	}
+	if err != nil {
+		d.t.Fatalf("fsck: %v: %s", err, out)
+	}
 }

@@ -54,7 +54,7 @@ func startWriter(t *testing.T, dir string, seed uint64, w *witness) *process {
 	}
 	cmd := exec.Command(self, dir, strconv.FormatUint(seed, 10))
 	cmd.Env = append(os.Environ(), roleVariable+"=writer")
-	return start(t, "writer", cmd, w.hear)
+	return start(t, "writer", cmd, filepath.Join(t.TempDir(), "writer.log"), w.hear)
 }
 
 func options(dir string) queue.Options {

@@ -157,7 +157,6 @@ func beAgent(args []string) error {
 	if _, err := c.Spec().Load(config.Sources{File: file}); err != nil {
 		return err
 	}
-	fmt.Printf("pid %d\n", os.Getpid())
 	var sources []agent.Source
 	for name, kind := range map[string]event.Kind{"log": event.Journal, "gauge": event.CPU} {
 		r := &replayer{name: prefix + name, kind: kind, seed: seed, dir: dir, quiet: "quiet"}

@@ -1,0 +1,201 @@
+//go:build torture && linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// impatient makes what gets lost on the way cost little time.
+var impatient = quick{extra: "timeout_ms = 400"}
+
+// TestABadNetwork has every connection of the agent harmed, at random.
+func TestABadNetwork(t *testing.T) {
+	b := newBench(t)
+	p := newProxy(t, b.address, b.rng)
+	b.endpoint = p.listener.Addr().String()
+	b.startServer()
+	b.startAgent(impatient)
+	enough := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, h := range harms {
+			if p.count[h] < 5 {
+				return false
+			}
+		}
+		return true
+	}
+	b.until("every harm was done five times", enough)
+	b.sent(50)
+	p.heal()
+	many := 0
+	for _, n := range p.count {
+		many += n
+	}
+	t.Logf("harmed: %v", p.count)
+	if r := b.settle("connections delayed, cut, reset, swallowed", many); r.declared > 0 {
+		t.Errorf("%d numbers are declared missing, and only the network was bad", r.declared)
+	}
+}
+
+// A storm stands before the server and answers in its place now and then, before
+// or after it has passed a request on.
+type storm struct {
+	next http.Handler
+
+	mu    sync.Mutex
+	rng   *rand.Rand
+	rages bool
+	count map[string]int
+}
+
+// Without passing on: these statuses. 401 and 403 are not among them, since they
+// make the agent wait for half a minute, which the tests of the sender do in
+// virtual time.
+var refusals = []int{400, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 299, 302}
+
+// draw returns what becomes of a request: nothing, a status before it is passed
+// on, or a spoiled answer after that.
+func (s *storm) draw() (status int, spoil string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.rages {
+		return 0, ""
+	}
+	switch n := s.rng.IntN(100); {
+	case n < 35:
+		status = refusals[s.rng.IntN(len(refusals))]
+		s.count[strconv.Itoa(status)]++
+	case n < 60:
+		spoil = []string{"a status 500", "a status 503", "a page of somebody else", "a lower number", "half an answer", "nothing"}[s.rng.IntN(6)]
+		s.count["kept, then "+spoil]++
+	}
+	return status, spoil
+}
+
+func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	status, spoil := s.draw()
+	if status == 0 && spoil == "" {
+		s.next.ServeHTTP(w, r)
+		return
+	}
+	if status != 0 {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if status == 429 || status == 503 {
+			w.Header().Set("Retry-After", "1")
+		}
+		w.WriteHeader(status)
+		fmt.Fprintf(w, `{"last":0,"error":"it storms","line":1}`)
+		return
+	}
+	answer := &recorder{header: http.Header{}}
+	s.next.ServeHTTP(answer, r)
+	s.spoiled(w, spoil, answer)
+}
+
+// spoiled gives a wrong answer to a request that was passed on.
+func (s *storm) spoiled(w http.ResponseWriter, spoil string, answer *recorder) {
+	switch spoil {
+	case "a status 500":
+		w.WriteHeader(http.StatusInternalServerError)
+	case "a status 503":
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case "a page of somebody else":
+		fmt.Fprint(w, "<html>sign in</html>")
+	case "a lower number":
+		var a wire.Answer
+		_ = json.Unmarshal(answer.Bytes(), &a)
+		a.Last /= 2
+		_ = json.NewEncoder(w).Encode(a)
+	case "half an answer":
+		w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
+		_, _ = w.Write(answer.Bytes()[:answer.Len()/2])
+	default:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// A recorder keeps an answer.
+type recorder struct {
+	bytes.Buffer
+	header http.Header
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+func (r *recorder) WriteHeader(int)     {}
+
+// newStorm listens in front of the server of the bench, with its certificate, and
+// passes on with that of the agent.
+func (b *bench) newStorm() *storm {
+	b.t.Helper()
+	client, err := identity.ClientTLS(identity.Client{CAFile: b.path("certs/ca.crt"), CertFile: b.path("certs/agent.crt"), KeyFile: b.path("certs/agent.key"), Verify: true})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	serving, err := identity.ServerTLS(identity.Server{CertFile: b.path("certs/server.crt"), KeyFile: b.path("certs/server.key"), ClientCAFile: b.path("certs/ca.crt")})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	through := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: b.address})
+	through.Transport = &http.Transport{TLSClientConfig: client}
+	through.ErrorLog = log.New(io.Discard, "", 0)
+	s := &storm{next: through, rng: rand.New(rand.NewPCG(b.rng.Uint64(), 3)), rages: true, count: map[string]int{}}
+	l, err := net.Listen("tcp", freeAddress(b.t))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.endpoint = l.Addr().String()
+	srv := &http.Server{Handler: s, TLSConfig: serving, ErrorLog: log.New(io.Discard, "", 0)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.ServeTLS(l, "", "")
+	}()
+	b.t.Cleanup(func() {
+		_ = srv.Shutdown(context.Background())
+		<-done
+	})
+	return s
+}
+
+func (s *storm) total() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.count {
+		n += c
+	}
+	return n
+}
+
+// TestAStormOfAnswers has a part of the requests refused with every status, and
+// another part kept and then answered wrongly.
+func TestAStormOfAnswers(t *testing.T) {
+	b := newBench(t)
+	s := b.newStorm()
+	b.startServer()
+	b.startAgent(quick{})
+	b.until("it has stormed for a while", func() bool { return s.total() >= 150 })
+	s.mu.Lock()
+	s.rages = false
+	s.mu.Unlock()
+	t.Logf("answered: %v", s.count)
+	b.sent(50)
+	b.settle("storms of 4xx, 5xx and wrong answers", s.total())
+}
