@@ -20,7 +20,14 @@
 // counted. With hidepid=1 they are counted and their state is unknown. I/O
 // needs the rights of a debugger or CAP_SYS_PTRACE, and is absent without.
 //
-// On Linux the collector keeps files of processes open, up to 1024 and never
+// On Linux two things are not done at each reading. The list of processes is not read again while no pid was
+// given out, as /proc/loadavg tells, though each minute in any case. And the stat
+// line of a thread of the kernel is not read again until schedstat tells that it
+// had a turn on a processor. So one that waits for its first turn since is still
+// told as sleeping or idle, and not yet as running; that lasts as long as the
+// processors let it wait. Who has gone, and what a program does, is seen always.
+//
+// There the collector keeps files of processes open, up to 1024 and never
 // more than a quarter of RLIMIT_NOFILE. That halves the cost of a reading, which
 // then allocates nothing for a process, and takes 4 KiB of kernel memory each.
 // They are closed when their process has gone, and all of them when the

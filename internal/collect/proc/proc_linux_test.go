@@ -251,6 +251,64 @@ func TestAThreadOfTheKernelIsReadAgainWhenItRan(t *testing.T) {
 	}
 }
 
+func TestProcessesAreListedWhenAPIDWasGivenOut(t *testing.T) {
+	const alone, below = "Name:\tx\nNSpid:\t7\nThreads:\t1\n", "Name:\tx\nNSpid:\t700\t7\nThreads:\t1\n"
+	for name, c := range map[string]struct {
+		status, before, after string
+		unread                bool
+		wait                  time.Duration
+		want                  float64
+	}{
+		"none was given out":                      {status: alone, before: "812", after: "812", want: 2},
+		"one was given out":                       {status: alone, before: "812", after: "813", want: 3},
+		"one was given out, but not here":         {status: alone, before: "812", after: "", want: 3},
+		"the list is a minute old":                {status: alone, before: "812", after: "812", wait: relist, want: 3},
+		"a process could not be read":             {status: alone, before: "812", after: "812", unread: true, want: 4},
+		"in a container with the host's /proc":    {status: below, before: "812", after: "812", want: 3},
+		"a /proc that does not show this process": {status: "", before: "812", after: "812", want: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.run(systemd, database)
+			if c.unread {
+				m.write("proc/900/stat", "900 (cut")
+			}
+			if c.status != "" {
+				m.write("proc/self/status", c.status)
+			}
+			m.write("proc/loadavg", "0.32 0.19 0.52 1/123 "+c.before+"\n")
+			synctest.Test(t, func(t *testing.T) {
+				col, _ := m.collector(Default())
+				for range 3 {
+					collecttest.Read(t, col)
+				}
+				m.write("proc/loadavg", "0.32 0.19 0.52 1/123 "+c.after+"\n")
+				m.run(fake{pid: 950, name: "new", state: 'R', threads: 1, start: 5000})
+				time.Sleep(c.wait)
+				if body := bodies(t, collecttest.Read(t, col))[0]; body["count"] != c.want {
+					t.Errorf("%v processes, want %v", body["count"], c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWhoHasGoneIsDroppedWithoutAList(t *testing.T) {
+	m := newMachine(t)
+	m.run(systemd, database)
+	m.write("proc/self/status", "Name:\tx\nNSpid:\t7\n")
+	m.write("proc/loadavg", "0.32 0.19 0.52 1/123 812\n")
+	c, s := m.collector(Default())
+	s.maxHeld = 0 // a file that is removed can be read as long as it is open, unlike in /proc
+	for range 3 {
+		collecttest.Read(t, c)
+	}
+	m.remove("proc/812")
+	if body := bodies(t, collecttest.Read(t, c))[0]; body["count"] != 1.0 || len(c.table.byPID) != 1 {
+		t.Errorf("%v", body)
+	}
+}
+
 // A pid that was given out again is not compared with who had it before.
 func TestAThreadOfTheKernelThatHasGoneIsForgotten(t *testing.T) {
 	m := newMachine(t)
@@ -471,6 +529,9 @@ func TestAProcessThatEndedIsDroppedFromThisMachine(t *testing.T) {
 			t.Errorf("the descriptor of a process that ended: %v", err)
 		}
 	}
+	// The short way, if nobody else began a process meanwhile.
+	s := c.sys.(*linux)
+	s.newest, s.listedAt = s.newestPID(), time.Now()
 	collecttest.Read(t, c)
 	if c.table.byPID[pid] == p || p.held.stat.isOpen() {
 		t.Errorf("kept: %+v", p)

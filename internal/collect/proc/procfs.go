@@ -153,6 +153,24 @@ func parseUID(text []byte) (uint32, error) {
 	return uint32(v), nil
 }
 
+// parseNewest returns the last word of /proc/loadavg, or 0.
+func parseNewest(line []byte) uint64 {
+	line = bytes.TrimSpace(line)
+	n, _ := procfs.Uint(line[bytes.LastIndexByte(line, ' ')+1:])
+	return n
+}
+
+// countNSpids returns how many pids a process has according to its status: one in
+// each namespace from that of /proc down to its own.
+func countNSpids(status []byte) (n int) {
+	_, rest, _ := bytes.Cut(status, []byte("\nNSpid:"))
+	line, _ := procfs.Line(rest)
+	for word, rest := procfs.Field(line); len(word) > 0; word, rest = procfs.Field(rest) {
+		n++
+	}
+	return n
+}
+
 // lineNumber returns the number between key and the end of its line.
 func lineNumber(text []byte, key string) (uint64, bool) {
 	i := bytes.Index(text, []byte(key))

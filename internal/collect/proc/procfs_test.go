@@ -40,6 +40,28 @@ func TestParseStatTellsThreadsOfTheKernel(t *testing.T) {
 	}
 }
 
+func TestTheNewestPIDIsTheLastWordOfLoadavg(t *testing.T) {
+	for text, want := range map[string]uint64{
+		"0.32 0.19 0.52 1/123 30453\n": 30453, "30453": 30453, "": 0, "\n": 0, "0.32 0.19 0.52 1/123\n": 0, "0.32 0.19 0.52 1/123 x\n": 0,
+	} {
+		if got := parseNewest([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestAProcessHasAPIDInEachNamespace(t *testing.T) {
+	for text, want := range map[string]int{
+		"Name:\tx\nNStgid:\t1\t2\t3\nNSpid:\t4242\nNSpgid:\t5\t6\n": 1,
+		"Name:\tx\nNSpid:\t4242\t17\t1\nNSpgid:\t5\n":               3,
+		"Name:\tx\nNSpid:": 0, "Name:\tx\n": 0, "": 0,
+	} {
+		if got := countNSpids([]byte(text)); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
 func TestParseStatFindsTheEndOfTheName(t *testing.T) {
 	for _, name := range []string{"", "a b", ") R 7 (", "(sd-pam)", ")", "((", "line\nend", "\xff\xfe", ") S 1 1 1 1"} {
 		got, gotName, err := parseStat([]byte(strings.Replace(statLine, "postgres: main", name, 1)), 1)
@@ -213,11 +235,17 @@ func FuzzParseSmallFiles(f *testing.F) {
 	f.Add([]byte("55000 1800 1500 200 0 900 0\n"))
 	f.Add([]byte("\nUid:\t1000\t33\t0\t0\n"))
 	f.Add([]byte("0-3,8\n"))
+	f.Add([]byte("0.32 0.19 0.52 1/123 30453\n"))
+	f.Add([]byte("Name:\tx\nNSpid:\t4242\t17\n"))
 	f.Add([]byte("root:x:0:0:root:/root:/bin/sh\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if n, err := parseCPUs(text); n < 0 || (err == nil) == (n == 0) {
 			t.Errorf("cpus of %q: %d, %v", text, n, err)
 		}
+		if n := countNSpids(text); n < 0 || n > len(text) {
+			t.Errorf("pids in %q: %d", text, n)
+		}
+		_ = parseNewest(text)
 		if pages, err := parseStatm(text); err != nil && pages != 0 {
 			t.Errorf("statm of %q: %d, %v", text, pages, err)
 		}
