@@ -19,6 +19,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/status"
@@ -72,12 +73,11 @@ type Agent struct {
 	started  time.Time
 	metrics  *metric.Set
 	output   *output
+	ledger   *ledger.Ledger // nil where nothing is delivered
 	pipeline *pipeline.Pipeline
 	runner   *collect.Runner
 	status   *status.Server // nil when off
 	end      context.CancelCauseFunc
-
-	inherited []event.Missing // losses of this machine's earlier name
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
@@ -102,12 +102,10 @@ func New(o Options) (*Agent, error) {
 		Metrics:       a.output.metrics,
 		Evidence:      a.output.evidence,
 		Tees:          a.output.tees,
+		Ledger:        a.ledger,
 		Set:           a.metrics,
 		Log:           o.Log,
 	})
-	for _, m := range a.inherited {
-		a.pipeline.Lost(pipeline.Queue, m, errGaveUp)
-	}
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
 	for _, s := range sources(&o.Config) {
 		if s.section.Enabled {

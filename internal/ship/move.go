@@ -108,9 +108,3 @@ func (w *mover) append(lines []byte, compress bool) error {
 	half := skip(lines, uint64(count/2))
 	return errors.Join(w.append(lines[:half], compress), w.append(lines[half:], compress))
 }
-
-// Keep appends a single line that was written for the next number of fresh.
-func Keep(ctx context.Context, fresh *queue.Queue, line []byte, compress bool) error {
-	w := mover{ctx: ctx, fresh: fresh}
-	return w.append(line, compress)
-}

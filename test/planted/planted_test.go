@@ -55,6 +55,9 @@ var plants = []plant{
 		"a queue forgets losses once it has told them", "internal/queue/loss.go",
 		"q.told = merge(q.told, l, maxLosses)", "_ = l", histories,
 	}, {
+		"a gap event that is given up is not told again", "internal/agent/account.go",
+		"l.agent.ledger.Lost(loss.First, loss.Last)", "_ = loss", "./internal/agent -run TestNoLossIsForgottenWhileEvidenceOverflows",
+	}, {
 		"the agent forgets what the server has not answered", "internal/ship/sender.go",
 		"f := s.post(ctx, b)\n\tif f == nil {\n\t\tf = s.accepted(b)\n\t}", "f := s.accepted(b)\n\tif f == nil {\n\t\tf = s.post(ctx, b)\n\t}", "./internal/ship -run TestNothingTheServerAnswersLosesAnything",
 	}, {
