@@ -11,10 +11,12 @@ import (
 // Faults that no random history comes to often enough: one written history each.
 
 // A brittle folder fails the syncs of files, and their opening to write, while
-// it is broken, and the sync of names while it is nameless.
+// it is broken, the sync of names while it is nameless, what is written to
+// segments while it is sealed, and the syncs of files, of which then a part is on
+// the disk, while it is failing.
 type brittle struct {
 	*simFolder
-	broken, nameless bool
+	broken, nameless, sealed, failing bool
 }
 
 func (d *brittle) Sync() error {
@@ -26,12 +28,13 @@ func (d *brittle) Sync() error {
 
 type brittleFile struct {
 	file
-	d *brittle
+	d    *brittle
+	name string
 }
 
 func (d *brittle) Create(name string) (file, error) {
 	f, err := d.simFolder.Create(name)
-	return brittleFile{f, d}, err
+	return brittleFile{f, d, name}, err
 }
 
 func (d *brittle) Open(name string, write bool) (file, error) {
@@ -39,11 +42,22 @@ func (d *brittle) Open(name string, write bool) (file, error) {
 		return nil, syscall.EIO
 	}
 	f, err := d.simFolder.Open(name, write)
-	return brittleFile{f, d}, err
+	return brittleFile{f, d, name}, err
+}
+
+func (f brittleFile) WriteAt(b []byte, off int64) (int, error) {
+	if f.d.sealed && f.name != cursorName {
+		return 0, syscall.EIO
+	}
+	return f.file.WriteAt(b, off)
 }
 
 func (f brittleFile) Sync() error {
 	if f.d.broken {
+		return syscall.EIO
+	}
+	if f.d.failing {
+		f.d.landSome(f.file.(*simFile).n)
 		return syscall.EIO
 	}
 	return f.file.Sync()
@@ -290,6 +304,79 @@ func TestAnIdOfASegmentIsNotUsedAgain(t *testing.T) {
 		}
 		clearSegments(d)
 		want++
+	}
+}
+
+// The same where a segment got no record, since its first write failed.
+func TestAnIdOfASegmentThatCouldNotBeWrittenIsNotUsedAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(seed, 1)))}
+		q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, q, 1, 1, 100)
+		drain(t, q)
+		if err := q.roll(); err != nil {
+			t.Fatal(err)
+		}
+		d.sealed = true
+		if err := q.Append(t.Context(), Record{2, 1, payload(2, 100)}); err == nil {
+			t.Fatal("appended")
+		}
+		wantNewIds(t, d.simFolder, q.fresh)
+	}
+}
+
+// The same where the process was killed before it wrote a record.
+func TestAnIdOfAnEmptySegmentIsNotUsedAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		d := newSimFolder(rand.New(rand.NewPCG(seed, 1)))
+		q := openSim(t, d)
+		add(t, q, 1, 1, 100)
+		drain(t, q)
+		if err := q.roll(); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.begin(block); err != nil {
+			t.Fatal(err)
+		}
+		wantNewIds(t, d, q.fresh)
+	}
+}
+
+// wantNewIds wants a queue that is killed, started, and loses its power to go on
+// with the ids of segments.
+func wantNewIds(t *testing.T, d *simFolder, fresh uint64) {
+	t.Helper()
+	d.kill()
+	openSim(t, d)
+	d.cutPower()
+	if got := openSim(t, d).fresh; got < fresh {
+		t.Fatalf("the next segment has id %d, and %d was in use", got, fresh-1)
+	}
+}
+
+// The sync of the first cursor failed, and its process was killed. For the next
+// one it is in the cache, and another sync would do nothing.
+func TestTheFirstCursorIsWrittenAgainIfASyncOfItFailed(t *testing.T) {
+	for seed := range uint64(20) {
+		d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(seed, 1))), failing: true}
+		q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Append(t.Context(), Record{1, 1, payload(1, 100)}); err == nil {
+			t.Fatal("appended without a cursor")
+		}
+		d.kill()
+		q = openSim(t, d.simFolder)
+		add(t, q, 1, 1, 100)
+		d.cutPower()
+		c := cursor{dir: d.simFolder}
+		if m, found, err := c.load(); err != nil || !found || m.stream != q.Stream() {
+			t.Fatalf("seed %d: the cursor is not on the disk: %v, %v", seed, found, err)
+		}
 	}
 }
 
