@@ -184,7 +184,7 @@ func (a *Agent) stop(ctx context.Context, wait func()) error {
 	}
 	wait()
 	a.pipeline.Close()
-	if n := a.pipeline.Undeclared(); n > 0 {
+	if n := a.pipeline.Undeclared(); n > 0 && !a.pipeline.Remembers() {
 		a.o.Log.Error("events are lost, and the agent ends before a gap event could say so", "lost", n)
 	}
 	return errors.Join(cause, a.output.close())

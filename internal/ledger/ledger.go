@@ -276,6 +276,9 @@ func (l *Ledger) Untold() (n uint64) {
 	return n
 }
 
+// Lasts reports whether what is saved outlives the process.
+func (l *Ledger) Lasts() bool { return l.path != "" }
+
 // Save writes the file, if it does not say all that is known.
 func (l *Ledger) Save() error {
 	l.mu.Lock()

@@ -6,10 +6,10 @@
 // and evidence (event log, journal, agent, gap), which measurements must never
 // push out. Where one keeper serves both, they share its numbers.
 //
-// What is lost is counted by stage and reason and declared in a gap event, which
-// is kept as soon as anything can be kept again. What a process that is killed
-// while nothing can be kept has not yet declared is lost with it: that much is
-// seen only as numbers that never arrive.
+// What is lost is counted by stage and reason, noted in the ledger, and declared
+// in a gap event, which is kept as soon as anything can be kept again. What a
+// process that is killed could not even note is seen only as numbers that never
+// arrive.
 package pipeline
 
 import (
@@ -271,6 +271,7 @@ func (p *Pipeline) dropped(stage Stage, reason string) *metric.Counter {
 // then while it goes on), and notes them for a gap event. err is what happened.
 func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
 	p.ledger.Note(m)
+	p.save() // what kept a line from the queue may not keep this from the disk
 	p.count(stage, m, err)
 }
 
@@ -402,6 +403,10 @@ func (p *Pipeline) Close() {
 		l.mu.Unlock()
 	}
 }
+
+// Remembers reports whether the next process will know what is lost and not
+// declared.
+func (p *Pipeline) Remembers() bool { return p.ledger.Save() == nil && p.ledger.Lasts() }
 
 // Undeclared returns how many events are lost that no gap event tells of yet.
 func (p *Pipeline) Undeclared() uint64 { return p.ledger.Untold() }
