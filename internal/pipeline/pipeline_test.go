@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -448,6 +449,16 @@ func BenchmarkEmit(b *testing.B) {
 	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
 		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
 	events := []event.Event{{Time: time.Now(), Kind: event.CPU, Body: text(strings.Repeat("abcdefgh ", 20))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Emit(b.Context(), events...)
+	}
+}
+
+func BenchmarkEmitManyAtOnce(b *testing.B) {
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+		Metrics: discard{}, Evidence: discard{}, Set: new(metric.Set), Log: slog.New(slog.DiscardHandler)})
+	events := slices.Repeat([]event.Event{{Time: time.Now(), Kind: event.CPU, Body: text("abcdefgh")}}, 256)
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = p.Emit(b.Context(), events...)
