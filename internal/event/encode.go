@@ -52,8 +52,12 @@ type Encoder struct {
 	texts    []int    // encoded length of each text of this event
 	cut      int      // longest encoded text allowed, or uncut
 
-	second int64  // the second that was written last …
-	date   []byte // … and how it reads: 2006-01-02T15:04:05
+	kind   Kind   // of the event that was written last …
+	opened []byte // … and how its body begins: ,"kind":"cpu","cpu":{
+
+	second int64  // of the time that was written last …
+	nano   uint32 // … and how it reads, in quotes: 2006-01-02T15:04:05.000000000Z
+	stamp  []byte
 }
 
 const uncut = math.MaxInt
@@ -105,8 +109,7 @@ func (e *Encoder) take(n int) []byte {
 func (e *Encoder) line(ev *Event, seq uint64) {
 	e.redacted, e.texts = e.redacted[:0], e.texts[:0]
 	e.path = append(e.path[:0], string(ev.Kind))
-	e.buf = append(e.buf, `{"v":`...)
-	e.buf = strconv.AppendInt(e.buf, Version, 10)
+	e.buf = strconv.AppendUint(append(e.buf, `{"v":`...), Version, 10)
 	when := ev.Time
 	if !writable(when) { // a foreign record may bear any time: then all that is known is when it was read
 		when = ev.Observed
@@ -115,14 +118,13 @@ func (e *Encoder) line(ev *Event, seq uint64) {
 	if !ev.Observed.Equal(when) {
 		e.Time("observed", ev.Observed)
 	}
-	e.buf = append(e.buf, e.envelope...)
-	e.buf = strconv.AppendUint(e.buf, seq, 10)
-	e.name("kind")
-	e.buf = append(e.buf, '"')
-	e.buf = append(e.buf, ev.Kind...)
-	e.buf = append(e.buf, '"')
-	e.name(string(ev.Kind))
-	e.buf = append(e.buf, '{')
+	e.buf = strconv.AppendUint(append(e.buf, e.envelope...), seq, 10)
+	if ev.Kind != e.kind || e.opened == nil {
+		e.kind = ev.Kind
+		e.opened = append(append(e.opened[:0], `,"kind":"`...), ev.Kind...)
+		e.opened = append(append(append(e.opened, `","`...), ev.Kind...), `":{`...)
+	}
+	e.buf = append(e.buf, e.opened...)
 	if ev.Body != nil {
 		ev.Body.Encode(e)
 	}
@@ -256,19 +258,18 @@ func (e *Encoder) Time(name string, t time.Time) {
 	if !writable(t) {
 		return
 	}
-	if s := t.Unix(); s != e.second || e.date == nil {
-		e.date = t.UTC().AppendFormat(e.date[:0], time.RFC3339)
-		e.date = e.date[:len(e.date)-len("Z")]
-		e.second = s
+	if s := t.Unix(); s != e.second || e.stamp == nil {
+		e.stamp = t.UTC().AppendFormat(e.stamp[:0], `"2006-01-02T15:04:05.000000000Z"`)
+		e.second, e.nano = s, uint32(t.Nanosecond())
+	}
+	if n := uint32(t.Nanosecond()); n != e.nano {
+		e.nano = n
+		for i := len(e.stamp) - len(`0Z"`); e.stamp[i] != '.'; i, n = i-1, n/10 {
+			e.stamp[i] = byte('0' + n%10)
+		}
 	}
 	e.name(name)
-	e.buf = append(e.buf, '"')
-	e.buf = append(e.buf, e.date...)
-	fraction := [...]byte{'.', '0', '0', '0', '0', '0', '0', '0', '0', '0', 'Z', '"'}
-	for i, n := 9, uint32(t.Nanosecond()); n > 0; i, n = i-1, n/10 {
-		fraction[i] = byte('0' + n%10)
-	}
-	e.buf = append(e.buf, fraction[:]...)
+	e.buf = append(e.buf, e.stamp...)
 }
 
 // writable reports whether t is set and of a year from 1 to 9999.
@@ -449,14 +450,16 @@ func appendDecimal(dst []byte, v float64, places int) []byte {
 	}
 	unit := int64(pow10[places])
 	dst = strconv.AppendInt(dst, n/unit, 10)
-	frac := n % unit
-	if frac == 0 {
+	fraction := n % unit
+	if fraction == 0 {
 		return dst
 	}
-	dst = append(dst, '.')
-	for unit /= 10; frac > 0; unit /= 10 {
-		dst = append(dst, byte('0'+frac/unit))
-		frac %= unit
+	dst = append(dst, ".000000000"[:1+places]...)
+	for i := len(dst) - 1; fraction > 0; i, fraction = i-1, fraction/10 {
+		dst[i] = byte('0' + fraction%10)
+	}
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
 	}
 	return dst
 }

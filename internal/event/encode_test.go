@@ -569,6 +569,32 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// A device is measured: nearly all of it is numbers.
+type device struct{ read, written uint64 }
+
+func (d *device) Encode(e *Encoder) {
+	e.String("name", "sda")
+	e.Float("utilization", float64(d.read%10000)/10000, 4)
+	e.Uint("read_bytes", d.read)
+	e.Float("read_bytes_per_second", float64(d.read%1000000)/10, 2)
+	e.Uint("write_bytes", d.written)
+	e.Float("write_bytes_per_second", float64(d.written%100000)/10, 2)
+}
+
+func BenchmarkNumbers(b *testing.B) {
+	e := NewEncoder(stamp, careful, 16<<10)
+	d := &device{1 << 38, 1 << 34}
+	ev := &Event{Time: noon, Kind: Disk, Body: d}
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		d.read, d.written = d.read+123457, d.written+7919
+		if _, err := e.Append(buf, ev, uint64(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	e := NewEncoder(stamp, careful, 16<<10)
 	ev := &Event{Kind: Process, Body: new(reading)}

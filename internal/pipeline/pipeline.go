@@ -208,6 +208,8 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 // cannot be written, takes no number; it is noted as lost.
 func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint64, n int) {
 	l.buf, first = l.buf[:0], l.next
+	var kind event.Kind
+	var emitted *metric.Counter // of that kind: to find it for each event costs more than to count
 	for i := range events {
 		ev := &events[i]
 		b, err := l.line(ev)
@@ -223,7 +225,10 @@ func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint6
 		}
 		l.buf = b
 		l.next++
-		p.emitted[ev.Kind].Inc()
+		if ev.Kind != kind {
+			kind, emitted = ev.Kind, p.emitted[ev.Kind]
+		}
+		emitted.Inc()
 	}
 	return len(events), first, int(l.next - first)
 }

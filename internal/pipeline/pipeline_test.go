@@ -426,6 +426,16 @@ func BenchmarkEmit(b *testing.B) {
 	}
 }
 
+func BenchmarkEmitManyAtOnce(b *testing.B) {
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+		Metrics: discard{}, Evidence: discard{}, Set: new(metric.Set), Log: slog.New(slog.DiscardHandler)})
+	events := slices.Repeat([]event.Event{{Time: time.Now(), Kind: event.CPU, Body: text("abcdefgh")}}, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Emit(b.Context(), events...)
+	}
+}
+
 type discard struct{}
 
 func (discard) Stream() string { return strings.Repeat("0", 32) }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/wire"
@@ -490,6 +491,98 @@ func TestAFullGroupDoesNotLinger(t *testing.T) {
 			t.Errorf("kept %d lines, want 5", len(l.kept))
 		}
 	})
+}
+
+func TestAGroupIsAsManyRecordsAsItsLinesNeed(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sizes   []int  // of lines that wait for the writer together
+		refused []bool // by the queue, which takes no record over 128 KiB
+		want    []queue.Record
+	}{
+		{"one", []int{60 << 10, 60 << 10}, []bool{false, false}, []queue.Record{{First: 1, Count: 2}}},
+		{"two", []int{60 << 10, 60 << 10, 60 << 10}, []bool{false, false, false}, []queue.Record{{First: 1, Count: 2}, {First: 3, Count: 1}}},
+		{"three", []int{70 << 10, 70 << 10, 70 << 10}, []bool{false, false, false}, []queue.Record{{First: 1, Count: 1}, {First: 2, Count: 1}, {First: 3, Count: 1}}},
+		{"one of two", []int{60 << 10, 130_950, 60 << 10}, []bool{false, true, false}, []queue.Record{{First: 1, Count: 1}, {First: 3, Count: 1}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLane(t, false)
+			var waits []func(context.Context) error
+			for i, size := range c.sizes {
+				wait, err := l.Keep(bytes.Repeat([]byte("y"), size), uint64(i)+1, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				waits = append(waits, wait)
+			}
+			l.run(t, 0, func() {
+				for i, wait := range waits {
+					if err := wait(t.Context()); errors.Is(err, queue.ErrTooLarge) != c.refused[i] || err != nil && !c.refused[i] {
+						t.Errorf("line %d: %v", i+1, err)
+					}
+				}
+			})
+			var got []queue.Record
+			if err := l.queue.Each(func(r queue.Record) error {
+				got = append(got, r)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(queue.Record{}, "Data")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Four sources hand over as much as they can at once, and wait until it is kept.
+func BenchmarkWriter(b *testing.B) {
+	q, err := queue.Open(queue.Options{Dir: b.TempDir(), MaxBytes: 64 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer q.Close()
+	w := NewWriter(WriterOptions{Queue: q, Compress: true, Linger: 20 * time.Millisecond})
+	ctx, cancel := context.WithCancel(b.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() { _ = w.Run(ctx) })
+	defer writer.Wait()
+	defer cancel()
+	const count = 256
+	lines := bytes.Repeat([]byte(`{"v":1,"kind":"cpu","cpu":{"utilization":0.25}}`+"\n"), 7*count) // as long as events are
+	var mu sync.Mutex
+	next, left := uint64(1), b.N
+	keep := func() (wait func(context.Context) error, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left--; left < 0 {
+			return nil, nil
+		}
+		next += count
+		return w.Keep(lines, next-count, count)
+	}
+	b.SetBytes(int64(len(lines)))
+	b.ResetTimer()
+	var sources sync.WaitGroup
+	for range 4 {
+		sources.Go(func() {
+			for {
+				wait, err := keep()
+				if err == nil && wait == nil {
+					return
+				}
+				if err == nil {
+					err = wait(ctx)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	sources.Wait()
 }
 
 func TestRecordsFitIntoTheSmallestQueue(t *testing.T) {
