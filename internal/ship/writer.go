@@ -70,7 +70,7 @@ func NewWriter(o WriterOptions) *Writer {
 	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
 	close(w.taken.done)
 	if o.Compress {
-		w.zstd = wire.NewCompressor()
+		w.zstd = wire.NewDictionaryCompressor()
 	}
 	return w
 }
