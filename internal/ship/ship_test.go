@@ -197,7 +197,7 @@ func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	}
 	t.Cleanup(func() { q.Close() })
 	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
-	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second})
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Dictionary: true, Linger: time.Second})
 	l.Sender = NewSender(SenderOptions{
 		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
 		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
