@@ -20,7 +20,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo test torture torture-long cross check lint bench clean
+.PHONY: help build demo test torture torture-long cross check lint bench dictionary clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ bench: build ## micro-benchmarks, what the whole agent costs, what a million eve
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./internal/...
 	$(GO) run ./test/footprint -bin bin -seconds $(FOOTPRINT_SECONDS)
 	$(GO) run ./test/path
+
+# One that was shipped is never changed: docs/decisions/0016.
+ID ?= 59906
+
+dictionary: ## train a new zstd dictionary from the golden events, ID=59906
+	$(GO) run ./test/dictionary -id $(ID) -o internal/wire/dictionary-$(ID)
 
 clean: ## remove what was built and the demo
 	rm -rf bin dist demo

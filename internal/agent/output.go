@@ -157,7 +157,7 @@ func (a *Agent) connect(l *lane, client *http.Client, instance string) {
 		linger, interval = evidenceLinger, 0
 	}
 	q := l.queue.Load()
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Linger: linger})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Dictionary: !l.evidence, Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
 		Instance: instance, Assigned: l.writer.Assigned,

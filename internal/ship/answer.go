@@ -55,6 +55,9 @@ func (s *Sender) ask(req *http.Request) (wire.Answer, *failure) {
 		return wire.Answer{}, unreachable(err, s.o.Explain)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < http.StatusInternalServerError { // else it may be a proxy that answers
+		s.dictionaries = wire.ParseDictionaries(resp.Header)
+	}
 	return judge(resp)
 }
 

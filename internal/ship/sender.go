@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,6 +86,8 @@ type Sender struct {
 	behind  bool      // the server keeps numbers from began on: they are of another life of this machine
 	renewed bool      // the stream is new, and nothing of it was accepted yet
 	spoke   time.Time // when the server last answered well
+
+	dictionaries []uint32 // that the server has, as its last answer says
 
 	sent, events, bytes, renewals *metric.Counter
 
@@ -217,6 +220,10 @@ func (s *Sender) refused(ctx context.Context, b batch, f *failure) time.Duration
 		s.resumed = false
 		return s.close(ctx, b, f)
 	case "rejected":
+		if !b.whole && slices.ContainsFunc(b.records, func(r queue.Record) bool { return !s.readable(r) }) {
+			f.quick = true // another server answered, or an older one, and it is not the fault of a line
+			return s.failed(ctx, b, f)
+		}
 		return s.close(ctx, b, f)
 	case "too_large":
 		if s.narrow.half(b.count); b.count == 1 {

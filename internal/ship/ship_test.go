@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -35,8 +36,10 @@ type server struct {
 
 	refuse  map[string]int // line -> status, to batches that have it
 	resumes []answer       // to Resume, and then what is so
+	old     func() bool    // whether it knows no dictionaries; nil: never
 
 	mu       sync.Mutex
+	needs    []uint32 // the dictionaries of the first frames of batches
 	seen     []string // "first-last answer"
 	kept     []string // lines
 	high     uint64
@@ -67,15 +70,21 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	if int64(len(raw)) != req.ContentLength {
 		s.t.Errorf("body has %d bytes, Content-Length says %d", len(raw), req.ContentLength)
 	}
+	var unreadable bool
+	needs := wire.FrameDictionary(raw)
 	if req.Header.Get("Content-Encoding") == wire.Zstd {
-		if raw, err = wire.NewDecompressor().Decode(nil, raw, 1<<24); err != nil {
+		raw, err = wire.NewDecompressor().Decode(nil, raw, 1<<24)
+		if unreadable = errors.Is(err, wire.ErrDictionary); err != nil && !unreadable {
 			s.t.Errorf("body: %v", err)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.needs = append(s.needs, needs)
 	a := answer{status: http.StatusOK}
-	if len(s.script) > 0 {
+	if unreadable || needs != 0 && s.isOld() {
+		a.status = http.StatusBadRequest
+	} else if len(s.script) > 0 {
 		a, s.script = s.script[0], s.script[1:]
 	}
 	if s.most > 0 && b.Last-b.First >= s.most {
@@ -104,10 +113,19 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
-	if a.header == nil {
-		a.header = http.Header{}
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: s.head(a), Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+}
+
+func (s *server) isOld() bool { return s.old != nil && s.old() }
+
+// head is the head of an answer.
+func (s *server) head(a answer) http.Header {
+	h := http.Header{}
+	maps.Copy(h, a.header)
+	if !s.isOld() {
+		wire.SetDictionaries(h)
 	}
-	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: a.header, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+	return h
 }
 
 func (s *server) resume(req *http.Request) (*http.Response, error) {
@@ -126,7 +144,7 @@ func (s *server) resume(req *http.Request) (*http.Response, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
-	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(a.body)), Request: req}, nil
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: s.head(a), Body: io.NopCloser(strings.NewReader(a.body)), Request: req}, nil
 }
 
 // An account notes what a Sender tells it.
@@ -180,7 +198,7 @@ func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	}
 	t.Cleanup(func() { q.Close() })
 	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
-	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second})
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Dictionary: true, Linger: time.Second})
 	l.Sender = NewSender(SenderOptions{
 		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
 		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
@@ -726,6 +744,81 @@ func TestALineAtFaultIsFoundAndGivenUp(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestRecordsGoOutAsTheyLieToWhoHasTheirDictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Minute, func() { l.keep(t, 3) })
+		if d := cmp.Diff(wire.Dictionaries()[len(wire.Dictionaries())-1:], l.needs); d != "" {
+			t.Errorf("dictionaries (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff(lines(1, 3), l.kept); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestAnOldServerGetsFramesWithoutADictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.old = func() bool { return true }
+		l.run(t, time.Minute, func() {
+			l.keep(t, 3)
+			l.keep(t, 2)
+		})
+		if d := cmp.Diff([]string{"1-5 200"}, l.seen); d != "" || l.needs[0] != 0 {
+			t.Errorf("dictionaries %v, seen (-want +got):\n%s", l.needs, d)
+		}
+		if d := cmp.Diff(lines(1, 5), l.kept); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// The one that was asked has the dictionary and the one that gets the batch has
+// it not, as while the servers behind one name are replaced.
+func TestALineIsNotAtFaultForItsDictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.old = func() bool { return l.beats > 0 && len(l.needs) <= 2 }
+		l.resumes = []answer{{status: http.StatusOK, body: "{}", header: http.Header{"Rea-Dictionaries": {"59905"}}}}
+		l.narrow.most = 1 // and then 2, and 4
+		l.run(t, time.Minute, func() {
+			for range 5 {
+				l.keep(t, 1)
+			}
+		})
+		if d := cmp.Diff([]string{"1-1 400", "1-1 200", "2-3 200", "4-5 200"}, l.seen); d != "" {
+			t.Errorf("seen (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]uint32{59905, 0, 0, 59905}, l.needs); d != "" {
+			t.Errorf("dictionaries (-want +got):\n%s", d)
+		}
+		if len(l.account.refused) > 0 {
+			t.Errorf("given up: %q", l.account.refused)
+		}
+	})
+}
+
+// A record that a later version made lies in the queue of this one.
+func TestARecordThatNobodyCanReadDoesNotStopDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		frame := wire.NewDictionaryCompressor().Append(nil, []byte(strings.Join(lines(1, 2), "\n")+"\n"))
+		frame = bytes.Replace(frame, []byte{0x01, 0xea}, []byte{0x5f, 0xea}, 1)
+		if err := l.queue.Append(t.Context(), queue.Record{First: 1, Count: 2, Data: frame}); err != nil {
+			t.Fatal(err)
+		}
+		l.next = 3
+		l.run(t, time.Hour, func() { l.keep(t, 1) })
+		if d := cmp.Diff(lines(3, 3), l.kept); d != "" {
+			t.Errorf("kept (-want +got):\n%s", d)
+		}
+		if len(l.account.refused) != 1 || !strings.HasPrefix(l.account.refused[0], "1 rejected ") || !strings.HasSuffix(l.account.refused[0], string(frame)) {
+			t.Errorf("given up: %q", l.account.refused)
+		}
+	})
 }
 
 func TestAServerThatRefusesEverythingIsNotBelievedSoon(t *testing.T) {

@@ -36,9 +36,10 @@ var errClosed = errors.New("the agent is stopping")
 
 // WriterOptions say how a Writer gathers.
 type WriterOptions struct {
-	Queue    *queue.Queue
-	Compress bool
-	Linger   time.Duration // how long a record waits for more lines
+	Queue      *queue.Queue
+	Compress   bool
+	Dictionary bool          // compress small records with the dictionary, which takes half a megabyte of memory
+	Linger     time.Duration // how long a record waits for more lines
 }
 
 // A Writer is the keeper of one lane. It keeps only while Run runs.
@@ -82,7 +83,10 @@ func NewWriter(o WriterOptions) *Writer {
 	w.room.L = &w.mu
 	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
 	close(w.taken.done)
-	if o.Compress {
+	switch {
+	case o.Compress && o.Dictionary:
+		w.zstd = wire.NewDictionaryCompressor()
+	case o.Compress:
 		w.zstd = wire.NewCompressor()
 	}
 	return w

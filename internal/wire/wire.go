@@ -56,6 +56,8 @@ const (
 	headerSchema   = "Rea-Schema"
 	headerAssigned = "Rea-Assigned"
 	headerInstance = "Rea-Instance"
+
+	headerDictionaries = "Rea-Dictionaries" // of an answer
 )
 
 // A Batch says which lines a request carries: numbers First to Last of Stream,

@@ -235,6 +235,7 @@ func answer(w http.ResponseWriter, status int, a wire.Answer) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	wire.SetDictionaries(w.Header())
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // who is gone comes again with the same batch
 }

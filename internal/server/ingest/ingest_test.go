@@ -158,7 +158,7 @@ func compressed(r *http.Request) *http.Request {
 	if err != nil {
 		panic(err)
 	}
-	return withFrames(r, wire.NewCompressor().Append(nil, raw))
+	return withFrames(r, wire.NewDictionaryCompressor().Append(nil, raw))
 }
 
 func withFrames(r *http.Request, frames []byte) *http.Request {
@@ -180,7 +180,7 @@ func TestBatchesReachTheStore(t *testing.T) {
 	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
 	want := []Batch{
 		{Node: b.node, Stream: stream, First: 1, Last: 3, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(1), Latest: at(3), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(plain), Assigned: 2003},
-		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewCompressor().Append(nil, []byte(more)), Assigned: 2006},
+		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewDictionaryCompressor().Append(nil, []byte(more)), Assigned: 2006},
 	}
 	got := b.store.batches()
 	for i := range got {
@@ -223,6 +223,10 @@ func TestRefusals(t *testing.T) {
 		{"many lines", good, set("Rea-Last", "1001"), 413, 0, "the limit is 1000"},
 		{"no stream", good, set("Rea-Stream"), 400, 0, "Rea-Stream"},
 		{"another schema", good, set("Rea-Schema", "2"), 400, 0, "schema 2"},
+		{"a dictionary that is not known", good, func(r *http.Request) *http.Request {
+			frame := wire.NewDictionaryCompressor().Append(nil, []byte(good))
+			return withFrames(r, bytes.Replace(frame, []byte{0x01, 0xea}, []byte{0x5f, 0xea}, 1))
+		}, 400, 0, "dictionary that is not known"},
 		{"a body that is not zstd", good, set("Content-Encoding", "zstd"), 400, 0, "zstd"},
 		{"a damaged frame", good, func(r *http.Request) *http.Request {
 			r = compressed(r)
@@ -265,6 +269,9 @@ func TestRefusals(t *testing.T) {
 			}
 			if c.status == 405 && resp.Header.Get("Allow") != "POST" {
 				t.Errorf("Allow: %q", resp.Header.Get("Allow"))
+			}
+			if d := cmp.Diff(wire.Dictionaries(), wire.ParseDictionaries(resp.Header)); d != "" {
+				t.Errorf("dictionaries in the answer (-want +got):\n%s", d)
 			}
 		})
 	}
