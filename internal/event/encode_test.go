@@ -31,16 +31,16 @@ type bodyFunc func(e *Encoder)
 func (f bodyFunc) Encode(e *Encoder) { f(e) }
 
 // careful withholds commands, hashes accounts and shortens paths.
-func careful(class Class, s string) (string, bool) {
+func careful(_ Kind, _ string, class Class, s string) (string, bool, string) {
 	switch class {
 	case Command:
-		return "", false
+		return "", false, ""
 	case Account:
-		return "sha:5a5a", true
+		return "sha:5a5a", true, ""
 	case Path:
-		return strings.TrimPrefix(s, "/home/ann"), true
+		return strings.TrimPrefix(s, "/home/ann"), true, ""
 	}
-	return s, true
+	return s, true, ""
 }
 
 // everything calls each method of the Encoder that a Body may call.
@@ -324,7 +324,7 @@ func toValid(s string) string {
 
 func TestRedaction(t *testing.T) {
 	hide := map[Class]bool{}
-	e := NewEncoder(stamp, func(c Class, s string) (string, bool) { return s, !hide[c] }, 0)
+	e := NewEncoder(stamp, func(_ Kind, _ string, c Class, s string) (string, bool, string) { return s, !hide[c], "" }, 0)
 	ev := Event{Time: noon, Kind: Process, Body: everything}
 	paths := func() any {
 		line, err := e.Append(nil, &ev, 1)

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/redact"
 )
 
 // A text is a body with one member.
@@ -120,7 +121,7 @@ type bench struct {
 func newBench(metrics, evidence Keeper, tees ...Tee) *bench {
 	b := &bench{}
 	b.Pipeline = New(Options{
-		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(true, true), Metrics: metrics, Evidence: evidence, Tees: tees,
+		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(redact.New(redact.Options{PII: true})), Metrics: metrics, Evidence: evidence, Tees: tees,
 		Set: &b.set, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	return b
@@ -445,7 +446,7 @@ func TestLossesToldInAnyOrderAreOneGap(t *testing.T) {
 }
 
 func BenchmarkEmit(b *testing.B) {
-	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true})),
 		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
 	events := []event.Event{{Time: time.Now(), Kind: event.CPU, Body: text(strings.Repeat("abcdefgh ", 20))}}
 	b.ReportAllocs()

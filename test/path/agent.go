@@ -22,6 +22,7 @@ import (
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -91,7 +92,7 @@ func newLane(q *queue.Queue) *lane {
 	l := &lane{queue: q, set: new(metric.Set), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: true, Linger: 20 * time.Millisecond})
 	l.pipeline = pipeline.New(pipeline.Options{
-		Node: "0190d1c0-0000-7000-8000-000000000001", Host: "lab-7", MaxEventBytes: 256 << 10, Redact: pipeline.Redactor(true, true),
+		Node: "0190d1c0-0000-7000-8000-000000000001", Host: "lab-7", MaxEventBytes: 256 << 10, Redact: pipeline.Redactor(redact.New(redact.Options{PII: true, Commands: true})),
 		Metrics: l.writer, Evidence: l.writer, Set: l.set, Log: l.log,
 	})
 	return l
