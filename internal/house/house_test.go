@@ -37,6 +37,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/collect", "event metric"},
 	{"internal/config/configtest", "config"},
 	{"internal/collect/collecttest", "collect event"},
+	{"internal/redact/redacttest", ""},
 	{"internal/collect/*", "collect event durable procfs"},
 	{"internal/pipeline", "event metric trouble redact"},
 	{"internal/sink/*", "durable"},

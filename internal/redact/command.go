@@ -35,7 +35,8 @@ func (c *scan) joined(i, from, end int) int {
 	switch c.s[from:end] {
 	case "user", "proxy-user", "auth", "basic-auth":
 		return c.afterColon(end+1, ':')
-	case "p", "P", "pw":
+	}
+	if from == i+1 {
 		return c.short(i, end)
 	}
 	return i
@@ -49,7 +50,7 @@ func (c *scan) next(end int, kind string) int {
 	}
 	from, to, quoted := c.operand(p)
 	v := c.s[from:to]
-	if harmless(v) || !quoted && (v[0] == '-' || v[0] == '&' || v[0] == '|' || v[0] == '>') {
+	if harmless(v) || !quoted && (v[0] == '-' || v[0] == '=' || v[0] == '&' || v[0] == '|' || v[0] == '>') {
 		return p
 	}
 	c.hit(from, to, kind)
@@ -191,7 +192,7 @@ func (c *scan) short(i, end int) int {
 	if !m.known || strings.IndexByte(m.program.flags, letter) < 0 || m.program.how&login != 0 && !m.login {
 		return i
 	}
-	alone := end == i+2 && (end == len(s) || s[end] == ' ' || s[end] == '\t' || s[end] == 0 || s[end] == '"' || s[end] == '\'')
+	alone := end == i+2 && (end == len(s) || s[end] == ' ' || s[end] == '\t' || s[end] == 0 || gap(s, end) > end)
 	switch how := m.program.how; {
 	case how&colon != 0 && alone:
 		return c.behindColon(end)

@@ -25,6 +25,8 @@ var names = []name{
 	{name: "pwd", kind: "password"},
 	{name: "psk", kind: "password", whole: true},
 	{name: "pass", kind: "password", whole: true},
+	{name: "storepass", kind: "password"}, // keytool
+	{name: "keypass", kind: "password"},
 	{name: "sshpass", kind: "password"},
 	{name: "userpass", kind: "password"},
 	{name: "dbpass", kind: "password"},
@@ -121,8 +123,15 @@ func (c *scan) assignment(i int) int {
 	default:
 		return i
 	}
-	if n == nil || s[i] == '>' && (from == 0 || strings.LastIndexByte(s[max(0, from-64):from], '<') < 0) {
-		return i
+	if s[i] == '>' {
+		before := max(0, from-64)
+		tag := strings.LastIndexByte(s[before:from], '<')
+		switch {
+		case tag < 0:
+			return i
+		case s[before+tag+1] == '/':
+			return c.closed(before+tag, i, n)
+		}
 	}
 	if n.url && (s[i] != '=' || from == 0 || s[from-1] != '?' && s[from-1] != '&' && s[from-1] != ';' && s[from-1] != '-' && s[from-1] != ' ') {
 		return i
@@ -169,7 +178,7 @@ func (c *scan) value(p int, n *name, sep byte) int {
 		return max(from, p)
 	case !quoted && p > start && (sep == ':' && prose(v) || sep == '=' && strings.IndexByte(v, '=') > 0 && identifier(v)):
 		return p
-	case n.whole && span(v, 0, digit) == len(v) && len(v) < 5: // pass=3 fail=0
+	case n.whole && (span(v, 0, digit) == len(v) && len(v) < 5 || strings.HasPrefix(v, "Test")): // pass=3 fail=0, PASS: TestX
 		return to
 	case v[0] == '/' && sep == '=' && isPWD(s, start-1):
 		return to
@@ -197,6 +206,17 @@ func (c *scan) element(p int, n *name) int {
 	}
 	c.hit(p, end, n.kind)
 	return end
+}
+
+// closed deals with the value before the </password> at tag, whose beginning has
+// attributes. i is where it ends.
+func (c *scan) closed(tag, i int, n *name) int {
+	from := max(0, tag-1024)
+	from += strings.LastIndexByte(c.s[from:tag], '>') + 1
+	if from > 0 && c.s[from-1] == '>' && !harmless(c.s[from:tag]) && !n.strict {
+		c.hit(from, tag, n.kind)
+	}
+	return i
 }
 
 // header deals with the value of a header that is secret to the end of its line.
@@ -385,6 +405,9 @@ func (c *scan) said(i int) int {
 	if i < 4 || !strings.EqualFold(s[i-4:i], "pass") || !strings.EqualFold(s[i:end], "word") && !strings.EqualFold(s[i:end], "wd") {
 		return i
 	}
+	if strings.HasPrefix(s[end:], "('") || strings.HasPrefix(s[end:], "(\"") {
+		return c.quoted(end+1, "sql-password")
+	}
 	if end+2 >= len(s) || s[end] != ' ' && s[end] != '\n' && s[end] != '\t' {
 		return i
 	}
@@ -422,8 +445,8 @@ func harmless(v string) bool {
 	if len(v) > 12 {
 		return false
 	}
-	switch strings.ToLower(v) {
-	case "null", "nil", "none", "true", "false", "undefined", "redacted", "[redacted]", "[redacted", "hidden", "masked", "(none)", "(null)", "n/a", "yes", "no":
+	switch strings.ToLower(strings.Trim(v, "()[]")) {
+	case "null", "nil", "none", "true", "false", "undefined", "redacted", "hidden", "masked", "n/a", "yes", "no":
 		return true
 	}
 	return false
@@ -450,7 +473,8 @@ func prose(v string) bool {
 		return false
 	}
 	switch strings.ToLower(v) {
-	case "a", "an", "and", "any", "are", "as", "at", "bad", "be", "but", "by", "can", "cannot", "could", "did", "does", "empty", "error", "exit",
+	case "password", "passwords", "secret", "secrets", "tokens", "credentials", "keys",
+		"a", "an", "and", "any", "are", "as", "at", "bad", "be", "but", "by", "can", "cannot", "could", "did", "does", "empty", "error", "exit",
 		"expected", "expired", "failed", "failure", "for", "found", "from", "got", "has", "have", "if", "illegal", "in", "incorrect", "invalid", "is", "it",
 		"key", "loaded", "malformed", "mismatch", "missing", "must", "neither", "new", "not", "of", "ok", "on", "only", "operation", "or", "permission",
 		"please", "read", "refused", "rejected", "required", "requires", "reset", "revoked", "rpc", "set", "signature", "success", "syntax",

@@ -199,6 +199,7 @@ var pairs = func() (t [64 * 64]uint32) {
 	set("rp", windows) // /rp
 	set("/a", windows) // /add
 	set("to", ends)    // ConvertTo-SecureString
+	set("ss", ends)    // secret_access_key x
 	set("ty", ends)    // PuTTY-User-Key-File
 	return t
 }()

@@ -126,7 +126,7 @@ func (c *scan) token(i int) int {
 		}
 		body := from + len(t.prefix)
 		end := trimDots(s, body, span(s, body, t.set))
-		if end-body < t.least || t.word && (from > 0 && is(s[from-1], word) || !random(s[body:end])) {
+		if end-body < t.least || t.word && (insideWord(s, from) || !random(s[body:end])) {
 			continue
 		}
 		c.hit(from, end, t.kind)
@@ -137,8 +137,15 @@ func (c *scan) token(i int) int {
 		return c.putty(i)
 	case s[i] == '-' && suffixFold(s[:i], "ConvertTo") && prefixFold(s[i:], "-SecureString"):
 		return c.secureString(i)
+	case s[i] == '_' && suffixFold(s[:i], "secret_access") && prefixFold(s[i:], "_key "): // aws configure set
+		return c.next(i+len("_key"), "secret-key")
 	}
 	return i
+}
+
+// insideWord reports whether a word goes on at i. The n of a \n is none.
+func insideWord(s string, i int) bool {
+	return i > 0 && is(s[i-1], word) && (i == 1 || s[i-2] != '\\' || s[i-1] != 'n' && s[i-1] != 't' && s[i-1] != 'r')
 }
 
 // trimDots leaves the stop of a sentence to the sentence.
