@@ -43,7 +43,7 @@ func (c *scan) homePath(i int) int {
 	case suffixFold(folder, `\Users`), suffixFold(folder, `\Documents and Settings`), s[i] == '/' && suffixFold(folder, ":/Users"):
 		end = nameEnd(s, from, `\/`)
 	}
-	if end == from || nobody(s[from:end]) || strings.HasPrefix(s[from:], Mark) || hashed(s[from:end]) {
+	if end == from || nobody(s[from:end]) || strings.HasPrefix(s[from:], Mark) || hashed(s[from:min(len(s), from+hashLen)]) {
 		return i
 	}
 	c.hit(from, end, homeKind)

@@ -432,7 +432,7 @@ func harmless(v string) bool {
 	}
 	switch v[0] {
 	case '*', '.', '-', 'x', 'X', '#':
-		if strings.Count(v, v[:1]) == len(v) {
+		if strings.Count(v, v[:1]) == len(v) && (len(v) > 2 || v[0]|0x20 != 'x') {
 			return true
 		}
 	case '$', '%':

@@ -218,7 +218,10 @@ func (p *Policy) account(s string) string {
 	return p.hash(s)
 }
 
-const hashPrefix = "h:"
+const (
+	hashPrefix = "h:"
+	hashLen    = len(hashPrefix) + 32
+)
 
 // hash returns the keyed hash of s, without regard to case: Windows has none, and
 // one person's name is written in both. A hash is its own hash.
@@ -234,5 +237,5 @@ func (p *Policy) hash(s string) string {
 
 // hashed reports whether s is what hash returns.
 func hashed(s string) bool {
-	return len(s) == len(hashPrefix)+32 && strings.HasPrefix(s, hashPrefix) && span(s, len(hashPrefix), hexSet) == len(s)
+	return len(s) == hashLen && strings.HasPrefix(s, hashPrefix) && span(s, len(hashPrefix), hexSet) == len(s)
 }

@@ -50,3 +50,98 @@ func TestSecretsGoAndTheRestStays(t *testing.T) {
 		}
 	}
 }
+
+var testKey = []byte("0123456789abcdef0123456789abcdef")
+
+func TestPersonalDataGoesByField(t *testing.T) {
+	const gone = "(removed)"
+	p := New(Options{PII: true})
+	k := New(Options{PII: true, Key: testKey})
+	alice := k.hash("alice")
+	for _, c := range []struct {
+		kind, field   string
+		class         Class
+		in            string
+		removed, hash string // without a key, and with one
+	}{
+		{"process", "user", Account, "alice", gone, alice},
+		{"process", "user", Account, "Alice", gone, alice},
+		{"process", "user", Account, `CORP\alice`, gone, `CORP\` + alice},
+		{"process", "user", Account, "alice@corp.example", gone, alice + "@corp.example"},
+		{"process", "user", Account, "root", "root", "root"},
+		{"process", "command_line", Command, "ls /home/alice", gone, gone},
+		{"process", "executable", Path, "/home/alice/bin/x", "/home/" + Mark + "/bin/x", "/home/" + alice + "/bin/x"},
+		{"agent", "reason", Text, "open /home/alice/x: no", "open /home/" + Mark + "/x: no", "open /home/" + alice + "/x: no"},
+		{"agent", "reason", Text, `C:\Users\Alice\x and C:\Users\Public\y`, `C:\Users\` + Mark + `\x and C:\Users\Public\y`, `C:\Users\` + alice + `\x and C:\Users\Public\y`},
+		{"agent", "reason", Text, `{"p":"C:\\Users\\alice\\x"}`, `{"p":"C:\\Users\\` + Mark + `\\x"}`, `{"p":"C:\\Users\\` + alice + `\\x"}`},
+		{"agent", "reason", Text, "GET https://h/home/page", "GET https://h/home/page", "GET https://h/home/page"},
+		{"eventlog", "SubjectUserName", Text, "alice", gone, alice},
+		{"eventlog", "TargetUserName", Text, "LAB-7$", "LAB-7$", "LAB-7$"},
+		{"eventlog", "SubjectUserSid", Text, "S-1-5-18", "S-1-5-18", "S-1-5-18"},
+		{"eventlog", "SubjectUserSid", Text, "S-1-5-21-1-2-3-1001", gone, k.hash("S-1-5-21-1-2-3-1001")},
+		{"eventlog", "SubjectUserName", Text, `NT AUTHORITY\SYSTEM`, `NT AUTHORITY\SYSTEM`, `NT AUTHORITY\SYSTEM`},
+		{"eventlog", "IpAddress", Text, "10.0.0.7", "10.0.0.7", "10.0.0.7"},
+		{"eventlog", "WorkstationName", Text, "LAB-7", "LAB-7", "LAB-7"},
+		{"eventlog", "CommandLine", Text, "net user bob x /add", gone, gone},
+		{"eventlog", "Password", Text, "hunter2", Mark, Mark},
+		{"eventlog", "ElevatedToken", Text, "%%1842", "%%1842", "%%1842"},
+		{"journal", "_CMDLINE", Text, "sleep 1", gone, gone},
+		{"journal", "_UID", Text, "1000", "1000", "1000"},
+		{"journal", "USER_ID", Text, "alice", gone, alice},
+	} {
+		for i, policy := range []*Policy{p, k} {
+			got, keep, _ := policy.Apply(c.kind, c.field, c.class, c.in)
+			if !keep {
+				got = gone
+			}
+			if want := [...]string{c.removed, c.hash}[i]; got != want {
+				t.Errorf("%s.%s %q became %q, want %q", c.kind, c.field, c.in, got, want)
+			}
+			if again, _, _ := policy.Apply(c.kind, c.field, c.class, got); keep && again != got {
+				t.Errorf("%s.%s %q became %q and then %q", c.kind, c.field, c.in, got, again)
+			}
+		}
+	}
+}
+
+func TestARuleGoesBeforeAllElse(t *testing.T) {
+	rules := []Rule{{"process", "user", Keep}, {"process", "command_line", Keep}, {"eventlog", "IpAddress", Hash}, {"eventlog", "subject_user_name", Remove}, {"agent", "reason", Remove}}
+	for _, key := range [][]byte{nil, testKey} {
+		p := New(Options{PII: true, Commands: true, Key: key, Rules: rules})
+		if got, keep, _ := p.Apply("process", "user", Account, "alice"); got != "alice" || !keep {
+			t.Errorf("process.user=keep gave %q, %v", got, keep)
+		}
+		if got, keep, kinds := p.Apply("process", "command_line", Command, "mysql -phunter2"); got != "mysql -p"+Mark || !keep || kinds == "" {
+			t.Errorf("process.command_line=keep gave %q, %v: secrets go even so", got, keep)
+		}
+		if got, keep, _ := p.Apply("eventlog", "IpAddress", Text, "10.0.0.7"); keep != (key != nil) || keep && !hashed(got) {
+			t.Errorf("eventlog.IpAddress=hash gave %q, %v with the key %q", got, keep, key)
+		}
+		if _, keep, _ := p.Apply("eventlog", "SubjectUserName", Text, "alice"); keep {
+			t.Error("eventlog.subject_user_name=remove kept SubjectUserName")
+		}
+		if !p.Reads("process", "user", Account) || p.Reads("agent", "reason", Text) {
+			t.Error("Reads does not follow the rules")
+		}
+	}
+}
+
+func TestTheHashIsTheSameOnEveryMachineWithTheKey(t *testing.T) {
+	// HMAC-SHA-256 of "alice", as anybody can compute it:
+	// printf alice | openssl dgst -sha256 -hmac 0123456789abcdef0123456789abcdef
+	const want = "h:433deb45467e4e53dbaba594c88bc3a2"
+	if got := New(Options{PII: true, Key: testKey}).hash("Alice"); got != want {
+		t.Errorf("the hash is %s, want %s", got, want)
+	}
+	if other := New(Options{PII: true, Key: []byte(strings.Repeat("other key ", 4))}).hash("alice"); other == want {
+		t.Error("another key gives the same hash")
+	}
+}
+
+func TestTextWithoutSecretsCostsNoMemory(t *testing.T) {
+	p := New(Options{PII: true})
+	text := "Started Session 5 of User root; path /srv/x key: value --verbose"
+	if n := testing.AllocsPerRun(100, func() { p.Apply("eventlog", "Message", Text, text) }); n != 0 {
+		t.Errorf("%v allocations for a text in which there is nothing", n)
+	}
+}
