@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/redact"
@@ -36,5 +38,29 @@ func TestTextsAreRedactedByTheirClass(t *testing.T) {
 	}
 	if _, keep, _ := Redactor(redact.New(redact.Options{Commands: true}))(event.Process, "command_line", event.Command, "ls"); keep {
 		t.Error("a command line went through although commands are redacted")
+	}
+}
+
+// record is a body as the journal and the event log have them: a few texts, one of
+// them long.
+type record struct{}
+
+func (record) Encode(e *event.Encoder) {
+	e.Sensitive("message", event.Text, `Nov 23 10:11:12 kubelet: operationExecutor.VerifyControllerAttachedVolume started for volume "config" (UniqueName: "kubernetes.io/configmap/7f3a9d0c-5b6e") pod "coredns-abc" status=200 duration=12ms path=/healthz`)
+	e.Sensitive("unit", event.Text, "kubelet.service")
+	e.Sensitive("executable", event.Path, "/usr/local/bin/kubelet")
+	e.Sensitive("identifier", event.Text, "kubelet")
+	e.Sensitive("cgroup", event.Text, "/system.slice/kubelet.service")
+	e.Uint("pid", 1234)
+	e.Uint("priority", 6)
+}
+
+func BenchmarkEmitRecord(b *testing.B) {
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true})),
+		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
+	events := []event.Event{{Time: time.Now(), Kind: event.Journal, Body: record{}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Emit(b.Context(), events...)
 	}
 }

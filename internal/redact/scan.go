@@ -234,7 +234,7 @@ func (c *scan) run() {
 	var a, b uint32 = start, start
 	for i := 0; i < len(s); i++ {
 		k := classes[s[i]]
-		if can := pairs[a<<6|b] & k; can != 0 {
+		if can := pairs[(a<<6|b)&(64*64-1)] & k; can != 0 {
 			if next := c.look(i, can>>8); next > i+1 {
 				i = min(next, len(s)) - 1
 				b, k = classes[s[i-1]]&63, classes[s[i]]
