@@ -30,6 +30,27 @@ func BenchmarkHarmless(b *testing.B) {
 	b.ReportMetric(float64(b.N)*float64(len(text))/1e6/(processorTime()-before).Seconds(), "MB/cpu-s")
 }
 
+// Texts that are made to be slow: each of these was, or could be, looked through
+// from each of its words on.
+func BenchmarkWorst(b *testing.B) {
+	for _, piece := range []string{
+		"auth=", "sk-", "eyJ", "eyJ.", "thin:", "cookie:", "://", "://a:b/", "password=", "password='", `password=\"`, "<password>", "</password>", "--password ", "/home/", `\Users\`, "PuTTY-User-Key-File-",
+		"-----BEGIN RSA PRIVATE KEY-----", "net use * ", "sqlplus a;", "mysql -p", "bearer ", "0Q~", "a;", "password=a,", "d -_ ", ".Gaaaaa", "AKIA", "password={{", "sessionid=", "1:AA", "curl -u ", "LS0tLS1CRUdJTi",
+	} {
+		b.Run(piece, func(b *testing.B) {
+			text := strings.Repeat(piece, 256<<10/len(piece))
+			c := New(Options{PII: true})
+			b.SetBytes(int64(len(text)))
+			before := processorTime()
+			for b.Loop() {
+				c.Apply("process", "x", Text, text)
+				c.Apply("process", "x", Path, text)
+			}
+			b.ReportMetric(2*float64(b.N)*float64(len(text))/1e6/(processorTime()-before).Seconds(), "MB/cpu-s")
+		})
+	}
+}
+
 func processorTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)

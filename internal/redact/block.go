@@ -50,8 +50,12 @@ func (c *scan) pem64(i int) int {
 // putty deals with a PPK file: what follows Private-Lines, and the MAC. i is the
 // first - of PuTTY-User-Key-File.
 func (c *scan) putty(i int) int {
+	if c.notPuTTY {
+		return i
+	}
 	at := strings.Index(c.s[i:], "Private-Lines: ")
 	if at < 0 {
+		c.notPuTTY = true
 		return i
 	}
 	from := span(c.s, i+at+len("Private-Lines: "), digit)

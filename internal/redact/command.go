@@ -247,6 +247,9 @@ func (c *scan) slashFlag(i int) int {
 	return i
 }
 
+// mostArguments bounds how far behind a program its password is looked for.
+const mostArguments = 12
+
 // net deals with net user NAME PASSWORD and net use \\HOST\SHARE PASSWORD.
 func (c *scan) net(p int) int {
 	verb, p := c.argument(p)
@@ -255,12 +258,12 @@ func (c *scan) net(p int) int {
 		return p
 	}
 	named := false
-	for p < len(c.s) {
+	for range mostArguments {
 		arg, end := c.argument(p)
 		from := end - len(arg)
 		p = end
 		switch {
-		case arg == "" || arg == ">" || arg == "&" || arg == "&&" || arg == "|":
+		case arg == "" || strings.IndexByte(">&|;", arg[0]) >= 0:
 			return p
 		case arg[0] == '/' || arg == "*" || arg[0] == '\\' || len(arg) == 2 && arg[1] == ':':
 			continue
@@ -293,7 +296,7 @@ func (c *scan) argument(p int) (string, int) {
 
 // sqlplus deals with sqlplus USER/PASSWORD@DATABASE.
 func (c *scan) sqlplus(p int) {
-	for p < len(c.s) {
+	for range mostArguments {
 		arg, end := c.argument(p)
 		if arg == "" {
 			return

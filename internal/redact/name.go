@@ -174,9 +174,9 @@ func (c *scan) value(p int, n *name, sep byte) int {
 	}
 	v := s[from:to]
 	switch {
-	case harmless(v), n.strict && (len(v) < 16 || !random(v)):
+	case harmless(v), n.strict && (len(v) < 16 || !random(v[:min(len(v), 128)])):
 		return max(from, p)
-	case !quoted && p > start && (sep == ':' && prose(v) || sep == '=' && strings.IndexByte(v, '=') > 0 && identifier(v)):
+	case !quoted && p > start && (sep == ':' && prose(v) || sep == '=' && identifier(v)):
 		return p
 	case n.whole && (span(v, 0, digit) == len(v) && len(v) < 5 || strings.HasPrefix(v, "Test")): // pass=3 fail=0, PASS: TestX
 		return to
@@ -222,7 +222,7 @@ func (c *scan) closed(tag, i int, n *name) int {
 // header deals with the value of a header that is secret to the end of its line.
 func (c *scan) header(from, to int, kind string) int {
 	s := c.s
-	if strings.IndexByte(s[from:to], '=') < 0 || harmless(s[from:to]) {
+	if strings.IndexByte(s[from:min(to, from+128)], '=') < 0 || harmless(s[from:to]) {
 		return from
 	}
 	for to < len(s) && s[to] != '\n' && s[to] != '\r' && s[to] != '"' && s[to] != '\'' && (s[to] != '\\' || to+1 == len(s) || s[to+1] != 'r' && s[to+1] != 'n' && s[to+1] != '"') {
@@ -245,7 +245,7 @@ func (c *scan) operand(p int) (from, to int, quoted bool) {
 	if p < len(s) && (s[p] == 'b' || s[p] == 'u' || s[p] == 'r' || s[p] == '@') && p+1 < len(s) && (s[p+1] == '"' || s[p+1] == '\'') {
 		return p + 2, closing(s, p+2, s[p+1], 0), true // b'…' of Python, @"…" of C#
 	}
-	to = wordEnd(s, p)
+	to = c.wordEnd(p)
 	for to > p && (s[to-1] == ')' || s[to-1] == ']' || s[to-1] == '}' || s[to-1] == '>') && s[p:to] != Mark {
 		to--
 	}
@@ -271,6 +271,14 @@ func closing(s string, p int, quote byte, backslashes int) int {
 		n = 0
 	}
 	return len(s)
+}
+
+// wordEnd returns where the word at p ends.
+func (c *scan) wordEnd(p int) int {
+	if !c.word.has(p) {
+		c.word = extent{p, wordEnd(c.s, p)}
+	}
+	return c.word.to
 }
 
 // wordEnd returns where the word at p ends: with white space, a quote that closes
@@ -354,7 +362,7 @@ func (c *scan) behindScheme(to int, list bool) int {
 		to++
 	}
 	if !list {
-		return wordEnd(s, to)
+		return c.wordEnd(to)
 	}
 	for to < len(s) && s[to] != '\n' && s[to] != '\r' && s[to] != '\'' {
 		to++
@@ -414,8 +422,7 @@ func (c *scan) said(i int) int {
 	if s[end] == ' ' && s[end+1] == '\'' || s[end+1] == '"' {
 		return c.quoted(end+1, "sql-password")
 	}
-	before := strings.Fields(s[max(0, i-4-80) : i-4])
-	if len(before) >= 2 && (before[len(before)-2] == "login" || before[len(before)-2] == "account") {
+	if afterLogin(s[max(0, i-4-80) : i-4]) {
 		from, to, _ := c.operand(end + 1)
 		if !harmless(s[from:to]) && !prose(s[from:to]) {
 			c.hit(from, to, "netrc-password")
@@ -423,6 +430,13 @@ func (c *scan) said(i int) int {
 		return to
 	}
 	return i
+}
+
+// afterLogin reports whether s ends in "login" and a name.
+func afterLogin(s string) bool {
+	s = strings.TrimRight(s, " \t\n")
+	s = strings.TrimRight(s[:strings.LastIndexAny(s, " \t\n")+1], " \t\n")
+	return strings.HasSuffix(s, "login") || strings.HasSuffix(s, "account")
 }
 
 // harmless reports whether v stands where a secret could, and is none.

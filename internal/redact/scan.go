@@ -30,7 +30,18 @@ type scan struct {
 	command bool                     // the text is a command line
 	hits    []hit
 	cmd     command // what the short flags belong to
+
+	// What was looked at once and is not looked at again, so that no text costs
+	// more than a few passes.
+	word     extent // the last word of value
+	base64   extent // the last run of jwt
+	notPuTTY bool
 }
+
+// An extent is a part of the text that ends the same wherever in it one begins.
+type extent struct{ from, to int }
+
+func (e extent) has(i int) bool { return e.from <= i && i < e.to }
 
 // maxPasses bounds how often a text is looked through. What is taken out can
 // make something else look like a secret; texts where that goes on are made for
@@ -39,7 +50,7 @@ const maxPasses = 8
 
 func (c *scan) clean(s string) (clean, kinds string) {
 	for range maxPasses {
-		c.s, c.hits, c.cmd = s, c.hits[:0], command{}
+		*c = scan{s: s, home: c.home, command: c.command, hits: c.hits[:0]}
 		c.run()
 		if len(c.hits) == 0 {
 			return s, kinds

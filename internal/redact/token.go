@@ -124,9 +124,12 @@ func (c *scan) token(i int) int {
 		if from < 0 || !strings.HasPrefix(s[from:], t.prefix) {
 			continue
 		}
+		if t.word && insideWord(s, from) {
+			continue
+		}
 		body := from + len(t.prefix)
 		end := trimDots(s, body, span(s, body, t.set))
-		if end-body < t.least || t.word && (insideWord(s, from) || !random(s[body:end])) {
+		if end-body < t.least || t.word && !random(s[body:end]) {
 			continue
 		}
 		c.hit(from, end, t.kind)
@@ -165,7 +168,7 @@ func (c *scan) upperA(i int) int {
 	switch s[i : i+2] {
 	case "AK", "AS", "AB", "AC":
 		if kind := s[i : i+4]; kind == "AKIA" || kind == "ASIA" || kind == "ABIA" || kind == "ACCA" {
-			end := span(s, i+4, upper|digit)
+			end := span(s[:min(len(s), i+21)], i+4, upper|digit)
 			if end-i == 20 && (end == len(s) || !is(s[end], lower)) {
 				c.hit(i, end, "aws-access-key")
 				return end
@@ -221,7 +224,10 @@ func (c *scan) jwt(from int) int {
 	if s[from] != 'e' || s[from+1] != 'y' {
 		return next
 	}
-	header := span(s, from, word)
+	if !c.base64.has(from) {
+		c.base64 = extent{from, span(s, from, word)}
+	}
+	header := c.base64.to
 	if strings.HasPrefix(s[from:], "eyJrIjoi") && header-from >= 40 {
 		c.hit(from, span(s, header, word|base64), "grafana-token")
 		return header
@@ -231,7 +237,7 @@ func (c *scan) jwt(from int) int {
 	}
 	payload := span(s, header+1, word)
 	if payload-header < 11 || payload == len(s) || s[payload] != '.' {
-		return next
+		return header
 	}
 	end := trimDots(s, payload, span(s, payload, word|dot))
 	c.hit(from, end, "jwt")

@@ -109,7 +109,7 @@ func (c *scan) telegram(i int) int {
 func (c *scan) oracle(i int) int {
 	s := c.s
 	end := i + 1
-	for end < len(s) && !urlEnd(s[end]) && s[end] != '@' {
+	for end < len(s) && end-i < 256 && !urlEnd(s[end]) && s[end] != '@' {
 		end++
 	}
 	slash := strings.IndexByte(s[i:end], '/')
