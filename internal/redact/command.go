@@ -50,7 +50,7 @@ func (c *scan) next(end int, kind string) int {
 	}
 	from, to, quoted := c.operand(p)
 	v := c.s[from:to]
-	if harmless(v) || !quoted && (v[0] == '-' || v[0] == '=' || v[0] == '&' || v[0] == '|' || v[0] == '>') {
+	if harmless(v) || !quoted && (v[0] == '-' || v[0] == '(' || v[0] == '=' || v[0] == '&' || v[0] == '|' || v[0] == '>') {
 		return p
 	}
 	c.hit(from, to, kind)
@@ -114,8 +114,10 @@ var programs = map[string]program{
 	"zip": {"P", apart}, "unzip": {"P", apart}, "7z": {"p", attached}, "7za": {"p", attached}, "rar": {"p", attached}, "unrar": {"p", attached},
 	"docker": {"p", apart | login}, "podman": {"p", apart | login}, "nerdctl": {"p", apart | login}, "az": {"p", apart | login}, "oc": {"p", apart | login}, "helm": {"p", apart | login},
 	"smbclient": {"U", percent}, "rpcclient": {"U", percent}, "winexe": {"U", percent}, "smbmap": {"p", apart},
-	"mosquitto_pub": {"P", apart}, "mosquitto_sub": {"P", apart}, "ipmitool": {"P", apart}, "snmpwalk": {"cAX", apart}, "snmpget": {"cAX", apart},
+	"mosquitto_pub": {"P", apart}, "mosquitto_sub": {"P", apart}, //nolint:misspell // the name of a program
+	"ipmitool": {"P", apart}, "snmpwalk": {"cAX", apart}, "snmpget": {"cAX", apart},
 	"evil-winrm": {"p", apart}, "crackmapexec": {"p", apart}, "netexec": {"p", apart}, "rdesktop": {"p", apart}, "rabbitmqadmin": {"p", apart},
+	"useradd": {"p", apart}, "usermod": {"p", apart}, "openssl": {"kK", apart},
 	"schtasks": {"p", apart}, "xfreerdp": {"p", attached}, "net": {"", 0}, "net1": {"", 0}, "sqlplus": {"", 0},
 }
 
@@ -181,7 +183,7 @@ func (m *command) see(c *scan, from, to int) {
 func (c *scan) short(i, end int) int {
 	s := c.s
 	letter := s[i+1]
-	if strings.IndexByte("pPuUaAwscX", letter) < 0 {
+	if strings.IndexByte("pPuUaAwscXkK", letter) < 0 {
 		return i
 	}
 	if s[i+1:end] == "pw" { // plink, pscp

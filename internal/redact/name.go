@@ -50,6 +50,7 @@ var names = []name{
 	{name: "subscriptionkey", kind: "api-key"},
 	{name: "integrationkey", kind: "api-key"},
 	{name: "authkey", kind: "api-key"},
+	{name: "bearer", kind: "bearer-token", whole: true}, // curl --oauth2-bearer
 	{name: "authorization", kind: "authorization"},
 	{name: "credential", kind: "credential"},
 	{name: "credentials", kind: "credential"},
@@ -99,11 +100,14 @@ func wordBegins(s string, i int) bool {
 	return i == 0 || !is(s[i-1], alnum) || is(s[i-1], lower) && is(s[i], upper)
 }
 
-// assignment deals with the = : or > at i, which may stand between a name and a
+// assignment deals with the = : > ( or %3D at i, which may stand between a name and a
 // secret. It returns where to go on.
 func (c *scan) assignment(i int) int {
 	s := c.s
 	if s[i] == ':' && (i+1 < len(s) && s[i+1] == ':' || i > 0 && s[i-1] == ':') { // of a language, not of a value
+		return i
+	}
+	if s[i] == '%' && !prefixFold(s[i:], "%3d") && !prefixFold(s[i:], "%3a") {
 		return i
 	}
 	end := i
@@ -133,10 +137,32 @@ func (c *scan) assignment(i int) int {
 			return c.closed(before+tag, i, n)
 		}
 	}
+	if s[i] == '%' {
+		return c.value(i+len("%3D"), n, '=')
+	}
+	if s[i] == '(' {
+		return c.called(i+1, n)
+	}
 	if n.url && (s[i] != '=' || from == 0 || s[from-1] != '?' && s[from-1] != '&' && s[from-1] != ';' && s[from-1] != '-' && s[from-1] != ' ') {
 		return i
 	}
 	return c.value(i+1, n, s[i])
+}
+
+// called deals with setPassword("…") and PSCredential("user", "…"), whose
+// arguments begin at p.
+func (c *scan) called(p int, n *name) int {
+	s := c.s
+	if p == len(s) || s[p] != '"' && s[p] != '\'' || n.kind != "password" && n.kind != "credential" {
+		return p
+	}
+	if n.kind == "credential" {
+		_, to, _ := c.operand(p)
+		if p = gap(s, to); p >= len(s) || s[p] != '"' && s[p] != '\'' {
+			return p
+		}
+	}
+	return c.quoted(p, n.kind)
 }
 
 // attribute deals with the = of name="password" value="…", the way of XML to
@@ -164,6 +190,9 @@ func (c *scan) value(p int, n *name, sep byte) int {
 	}
 	if sep == '>' {
 		return c.element(p, n)
+	}
+	if strings.HasPrefix(s[p:], `[]string{"`) { // Go's way to show a header
+		p += len(`[]string{`)
 	}
 	from, to, quoted := c.operand(p)
 	if n.line {
@@ -410,6 +439,9 @@ func (c *scan) quoted(i int, kind string) int {
 func (c *scan) said(i int) int {
 	s := c.s
 	end := span(s, i, letter)
+	if strings.HasSuffix(s[:i], "chpass") {
+		return c.chpasswd(i)
+	}
 	if i < 4 || !strings.EqualFold(s[i-4:i], "pass") || !strings.EqualFold(s[i:end], "word") && !strings.EqualFold(s[i:end], "wd") {
 		return i
 	}
@@ -432,6 +464,19 @@ func (c *scan) said(i int) int {
 	return i
 }
 
+// chpasswd deals with echo user:password | chpasswd.
+func (c *scan) chpasswd(i int) int {
+	before := c.s[:i-len("chpass")]
+	to := len(strings.TrimRight(before, " |\"'"))
+	from := max(0, to-80)
+	from += strings.LastIndexAny(before[from:to], " \"'\n") + 1
+	colon := strings.IndexByte(before[from:to], ':')
+	if to < len(before) && strings.IndexByte(before[to:], '|') >= 0 && colon >= 0 && !harmless(before[from+colon+1:to]) {
+		c.hit(from+colon+1, to, "user-password")
+	}
+	return i
+}
+
 // afterLogin reports whether s ends in "login" and a name.
 func afterLogin(s string) bool {
 	s = strings.TrimRight(s, " \t\n")
@@ -449,8 +494,8 @@ func harmless(v string) bool {
 		if strings.Count(v, v[:1]) == len(v) && (len(v) > 2 || v[0]|0x20 != 'x') {
 			return true
 		}
-	case '$', '%':
-		return reference(v)
+	case '$', '%': // %%1842 is a message of Windows
+		return reference(v) || strings.HasPrefix(v, "%%")
 	case '{':
 		return strings.HasPrefix(v, "{{")
 	case '<':

@@ -181,7 +181,7 @@ func (p *Policy) decide(kind, field string, class Class) (Class, Action) {
 // name, and of which kind.
 func namedSecret(field, s string) (kind string, ok bool) {
 	n, _ := secretName(field, len(field))
-	if n == nil || n.strict || harmless(s) || strings.HasPrefix(s, "%%") {
+	if n == nil || n.strict || harmless(s) {
 		return "", false
 	}
 	return n.kind, true

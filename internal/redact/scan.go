@@ -114,7 +114,7 @@ func (c *scan) hit(from, to int, kind string) {
 // with the two before it: almost all triples are part of nothing, and one look
 // into a table of those tells. What is left is looked at closely.
 const (
-	assigns  = 1 << iota // = : > behind a name
+	assigns  = 1 << iota // = : > ( or %3D behind a name
 	ends                 // _ - . at the end of a token's prefix
 	slashes              // / or \ behind a folder of homes
 	address              // the last of ://
@@ -157,7 +157,7 @@ var classes = func() (t [256]uint32) {
 		bytes string
 		can   uint32
 	}{
-		{"=:>", assigns}, {"_-.", ends}, {`/\`, slashes}, {"/", address}, {"wW", spoken}, {"J0", encoded}, {"ICzABc~", capitals},
+		{"=:>%(", assigns}, {"_-.", ends}, {`/\`, slashes}, {"/", address}, {"wW", spoken}, {"J0", encoded}, {"ICzABc~", capitals},
 		{"aAcCiI", ways}, {"B", dashes}, {`'"`, quotes}, {": dD", windows}, {"GXYZ", bot},
 		{"-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", flags},
 	} {
