@@ -31,7 +31,6 @@ var fields = map[string]map[string]Class{
 		Account, `user username userid ruser tousername logname coredumpusername unituser acct`,
 		Command, `cmdline commandline coredumpcmdline coredumpenviron objectcmdline environ`,
 		Path, `exe executable cwd coredumpexe coredumpcwd coredumproot coredumpfilename objectexe codefile`),
-	"agent": {},
 }
 
 // table makes a table of pairs of a class and names.

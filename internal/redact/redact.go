@@ -48,6 +48,8 @@ const (
 	Keep
 	Remove
 	Hash // replaced as a whole by a keyed hash
+
+	leaveOut // what a class without a key means: removed, but for accounts that are nobody's
 )
 
 // actions are the words for them.
@@ -122,25 +124,29 @@ func New(o Options) *Policy {
 // names the kinds of secrets that were taken out, divided by commas.
 func (p *Policy) Apply(kind, field string, class Class, s string) (clean string, keep bool, secrets string) {
 	class, action := p.decide(kind, field, class)
+	c := scan{home: p.replace, command: class == Command}
 	switch action {
 	case Remove:
-		return p.unlessWellKnown(class, s)
+		return "", false, ""
+	case leaveOut:
+		if class == Account && wellKnown(s) {
+			return s, true, ""
+		}
+		return "", false, ""
 	case Hash:
 		if class == Account {
 			return p.account(s), true, ""
 		}
 		return p.hash(s), true, ""
 	case Keep:
-		clean, secrets = Secrets(s)
-		return clean, true, secrets
+		c.home = nil
 	}
 	if kind, ok := namedSecret(field, s); ok {
 		return Mark, true, kind
 	}
-	if class == Path && p.replace != nil {
-		s = withoutHome(s, p.replace)
+	if class == Path && c.home != nil {
+		s = withoutHome(s, c.home)
 	}
-	c := scan{home: p.replace, command: class == Command}
 	clean, secrets = c.clean(s)
 	return clean, true, secrets
 }
@@ -149,7 +155,7 @@ func (p *Policy) Apply(kind, field string, class Class, s string) (clean string,
 // need read what is removed anyway.
 func (p *Policy) Reads(kind, field string, class Class) bool {
 	_, action := p.decide(kind, field, class)
-	return action != Remove
+	return action != Remove && action != leaveOut
 }
 
 // decide returns the class of a field and what is done to it.
@@ -172,7 +178,7 @@ func (p *Policy) decide(kind, field string, class Class) (Class, Action) {
 	case class == Account && p.o.PII && p.o.Key != nil:
 		return class, Hash
 	case class == Account && p.o.PII, class == Command && (p.o.PII || p.o.Commands):
-		return class, Remove
+		return class, leaveOut
 	}
 	return class, ByClass
 }
@@ -185,14 +191,6 @@ func namedSecret(field, s string) (kind string, ok bool) {
 		return "", false
 	}
 	return n.kind, true
-}
-
-// unlessWellKnown removes an account that is somebody's.
-func (p *Policy) unlessWellKnown(class Class, s string) (string, bool, string) {
-	if class == Account && wellKnown(s) {
-		return s, true, ""
-	}
-	return "", false, ""
 }
 
 // homeName returns what stands for the name of a home.

@@ -111,14 +111,16 @@ func TestARuleGoesBeforeAllElse(t *testing.T) {
 		if got, keep, _ := p.Apply("process", "user", Account, "alice"); got != "alice" || !keep {
 			t.Errorf("process.user=keep gave %q, %v", got, keep)
 		}
-		if got, keep, kinds := p.Apply("process", "command_line", Command, "mysql -phunter2"); got != "mysql -p"+Mark || !keep || kinds == "" {
+		if got, keep, kinds := p.Apply("process", "command_line", Command, "net user bob hunter2"); got != "net user bob "+Mark || !keep || kinds == "" {
 			t.Errorf("process.command_line=keep gave %q, %v: secrets go even so", got, keep)
 		}
 		if got, keep, _ := p.Apply("eventlog", "IpAddress", Text, "10.0.0.7"); keep != (key != nil) || keep && !hashed(got) {
 			t.Errorf("eventlog.IpAddress=hash gave %q, %v with the key %q", got, keep, key)
 		}
-		if _, keep, _ := p.Apply("eventlog", "SubjectUserName", Text, "alice"); keep {
-			t.Error("eventlog.subject_user_name=remove kept SubjectUserName")
+		for _, account := range []string{"alice", "SYSTEM"} {
+			if _, keep, _ := p.Apply("eventlog", "SubjectUserName", Text, account); keep {
+				t.Errorf("eventlog.subject_user_name=remove kept the SubjectUserName %s", account)
+			}
 		}
 		if !p.Reads("process", "user", Account) || p.Reads("agent", "reason", Text) {
 			t.Error("Reads does not follow the rules")
