@@ -12,6 +12,7 @@ import (
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
 )
 
@@ -87,6 +88,7 @@ func missing(q *queue.Queue, l queue.Loss) event.Missing {
 // Bury keeps the line for people, and declares it missing.
 func (l *lane) Bury(ctx context.Context, r ship.Refused) error {
 	a, now := l.agent, time.Now()
+	r.Reason, _ = redact.Secrets(r.Reason) // the words of a peer
 	err := a.output.letters.Put(deadletter.Letter{
 		Time: now, Lane: l.name, Stream: r.Stream, Seq: r.First, Status: r.Status, Reason: r.Reason, Line: bytes.TrimSuffix(r.Data, []byte{'\n'}),
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/status"
 )
 
@@ -83,7 +84,12 @@ type Agent struct {
 // New opens everything that can be refused: certificates, queue, files, the
 // status port. What it returns has not read or sent anything yet.
 func New(o Options) (*Agent, error) {
+	o.Log = slog.New(redact.Log(o.Log.Handler()))
 	a := &Agent{o: o, started: time.Now(), metrics: new(metric.Set), end: func(error) {}}
+	policy, err := Redaction(&o.Config)
+	if err != nil {
+		return nil, err
+	}
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
@@ -98,7 +104,7 @@ func New(o Options) (*Agent, error) {
 		Node:          a.node,
 		Host:          hostname,
 		MaxEventBytes: o.Config.Agent.MaxEventBytes,
-		Redact:        pipeline.Redactor(o.Config.Agent.RedactPII, o.Config.Collectors.RedactCmdline),
+		Redact:        pipeline.Redactor(policy),
 		Metrics:       a.output.metrics,
 		Evidence:      a.output.evidence,
 		Tees:          a.output.tees,
@@ -107,7 +113,7 @@ func New(o Options) (*Agent, error) {
 		Log:           o.Log,
 	})
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
-	for _, s := range sources(&o.Config) {
+	for _, s := range sources(&o.Config, policy) {
 		if s.section.Enabled {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/redact"
 )
 
 // A text is a body with one member.
@@ -123,7 +124,7 @@ type bench struct {
 func newBench(metrics, evidence Keeper, tees ...Tee) *bench {
 	b := &bench{}
 	b.Pipeline = New(Options{
-		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(true, true), Metrics: metrics, Evidence: evidence, Tees: tees,
+		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(redact.New(redact.Options{PII: true})), Metrics: metrics, Evidence: evidence, Tees: tees,
 		Set: &b.set, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	return b
@@ -417,7 +418,7 @@ func TestManySourcesEmitAtOnceWithoutHoles(t *testing.T) {
 }
 
 func BenchmarkEmit(b *testing.B) {
-	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true})),
 		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
 	events := []event.Event{{Time: time.Now(), Kind: event.CPU, Body: text(strings.Repeat("abcdefgh ", 20))}}
 	b.ReportAllocs()
@@ -427,7 +428,7 @@ func BenchmarkEmit(b *testing.B) {
 }
 
 func BenchmarkEmitManyAtOnce(b *testing.B) {
-	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true, Commands: true})),
 		Metrics: discard{}, Evidence: discard{}, Set: new(metric.Set), Log: slog.New(slog.DiscardHandler)})
 	events := slices.Repeat([]event.Event{{Time: time.Now(), Kind: event.CPU, Body: text("abcdefgh")}}, 256)
 	b.ReportAllocs()

@@ -23,6 +23,7 @@ import (
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
 )
 
@@ -100,7 +101,7 @@ func newLane(q *queue.Queue, r *result) *lane {
 	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: true, Dictionary: true, Linger: 20 * time.Millisecond})
 	keeper := &tally{l.writer, r}
 	l.pipeline = pipeline.New(pipeline.Options{
-		Node: "0190d1c0-0000-7000-8000-000000000001", Host: "lab-7", MaxEventBytes: 256 << 10, Redact: pipeline.Redactor(true, true),
+		Node: "0190d1c0-0000-7000-8000-000000000001", Host: "lab-7", MaxEventBytes: 256 << 10, Redact: pipeline.Redactor(redact.New(redact.Options{PII: true, Commands: true})),
 		Metrics: keeper, Evidence: keeper, Set: l.set, Log: l.log,
 	})
 	return l
