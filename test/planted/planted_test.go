@@ -95,6 +95,8 @@ func TestPlantedBugsAreFound(t *testing.T) {
 				t.Errorf("it did not come to a test:\n%s", out)
 			default:
 				t.Logf("found in %v", time.Since(began).Round(100*time.Millisecond))
+				// For the table of make torture.
+				t.Logf(`row {"What":"planted: %s","Many":1,"Seconds":%.1f,"Note":"found"}`, p.name, time.Since(began).Seconds())
 			}
 		})
 	}

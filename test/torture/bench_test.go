@@ -110,19 +110,7 @@ func note(t *testing.T, r row) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s", text)
-	name := os.Getenv("TORTURE_ROWS")
-	if name == "" {
-		return
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err == nil {
-		_, err = f.Write(append(text, '\n'))
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Logf("%s%s", rowMark, text)
 }
 
 // A bench is a folder with certificates and configurations for a server and an
@@ -191,16 +179,22 @@ func (b *bench) write(name, text string) {
 	}
 }
 
+// given are the addresses that freeAddress has returned.
+var given sync.Map
+
 // freeAddress returns an address on which nobody listens, outside the range from
-// which the system gives ports to connections: while a server is down nobody
-// else gets its port.
+// which the system gives ports to connections, and not twice: while a server is
+// down nobody else gets its port.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000))))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
+		if _, taken := given.LoadOrStore(address, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", address); err == nil {
+			l.Close()
+			return address
 		}
 	}
 	t.Fatal("no free port")
@@ -400,7 +394,8 @@ func (p *process) end() {
 	<-p.done
 }
 
-const patience = time.Minute
+// patience is long: many parts run side by side.
+const patience = 3 * time.Minute
 
 // leave asks the process to end, and lets it complain.
 func (p *process) leave() {
@@ -538,9 +533,12 @@ func (b *bench) drain() {
 	b.until("the queues are empty", func() bool { return drained(b.status) })
 }
 
-// settle delivers what is left, ends both processes and closes the books.
+// settle delivers what is left, ends both processes and closes the books. First
+// more comes in each lane than a crash can take: numbers that the server was told
+// of, and that were not on the disk, wait for the server until they are used again.
 func (b *bench) settle(what string, many int) balance {
 	b.t.Helper()
+	b.sent(50)
 	b.hush()
 	b.drain()
 	b.agent.stop()
@@ -605,7 +603,7 @@ func (b *bench) audit(what string, many int, queues ...string) balance {
 		b.t.Errorf("%d items were replayed, %d ends of the agent explain %d", r.replayed, b.ends, most)
 	}
 	b.verify()
-	note(b.t, r.row(what, many, b.began))
+	note(b.t, b.row(&r, what, many))
 	return r
 }
 
@@ -618,7 +616,7 @@ func (b *bench) auditLoss(what string, many int) {
 	missing := r.count(lost) + r.count(undeclared)
 	r.faults = slices.DeleteFunc(append(b.faults, r.faults...), func(f fault) bool { return f.what == lost || f.what == undeclared })
 	b.say(r)
-	line := r.row(what, many, b.began)
+	line := b.row(&r, what, many)
 	line.Note = fmt.Sprintf("%d items or numbers went with what was taken away", missing)
 	note(b.t, line)
 }
@@ -639,11 +637,11 @@ func (b *bench) say(r balance) {
 	}
 }
 
-func (r *balance) row(what string, many int, began time.Time) row {
+func (b *bench) row(r *balance, what string, many int) row {
 	return row{
 		What: what, Many: many, Assigned: r.assigned, Received: r.received, Declared: r.declared, Replayed: r.replayed,
 		Lost: r.count(lost), Repeated: r.count(repeated) + r.count(reused), Undeclared: r.count(undeclared), Wrong: r.count(wrong),
-		Seconds: time.Since(began).Seconds(),
+		Seconds: time.Since(b.began).Seconds(), Seed: b.seed,
 	}
 }
 

@@ -27,6 +27,7 @@ var impatient = quick{extra: "timeout_ms = 400"}
 
 // TestABadNetwork has every connection of the agent harmed, at random.
 func TestABadNetwork(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	p := newProxy(t, b.address, b.rng)
 	b.endpoint = p.listener.Addr().String()
@@ -187,6 +188,7 @@ func (s *storm) total() (n int) {
 // TestAStormOfAnswers has a part of the requests refused with every status, and
 // another part kept and then answered wrongly.
 func TestAStormOfAnswers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	s := b.newStorm()
 	b.startServer()
