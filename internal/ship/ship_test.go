@@ -750,6 +750,25 @@ func TestAnAgentBehindItsOwnPastBeginsANewStream(t *testing.T) {
 	})
 }
 
+// A server that claims to keep numbers of every stream is not given new ones until
+// the queue is full of their gap events. What is not delivered is kept.
+func TestAServerThatKnowsEveryStreamDoesNotGetNewOnesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		for range 20 {
+			l.resumes = append(l.resumes, answer{status: http.StatusOK, body: `{"last":9223372036854775807}`})
+		}
+		l.account.renew = func() (*queue.Queue, error) { return l.queue, nil }
+		l.run(t, time.Hour, func() { l.keep(t, 3) })
+		if l.account.renewed != 1 {
+			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+		if d := cmp.Diff(lines(1, 3), l.server.kept); d != "" {
+			t.Errorf("kept once the server spoke sense (-want +got):\n%s", d)
+		}
+	})
+}
+
 func TestWhatACrashTookIsDeclared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(t, true)
