@@ -239,6 +239,9 @@ func (s *Sender) failed(ctx context.Context, b batch, f *failure) time.Duration 
 		return 0
 	}
 	s.errors(f.reason).Inc()
+	if f.reason == "answer" {
+		s.o.Client.CloseIdleConnections() // the answers of this one may be out of step
+	}
 	text := f.err.Error()
 	said := s.trouble.Failed(text)
 	_, failures := s.trouble.Now()

@@ -279,6 +279,7 @@ func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
 		"time-out":                   {answer{err: context.DeadlineExceeded}, "timeout", 0, 500 * time.Millisecond},
 		"a page of another server":   {answer{status: 200, body: "<html>sign in</html>"}, "answer", 0, 500 * time.Millisecond},
 		"only a part was kept":       {answer{status: 200, body: `{"last":2}`}, "answer", 0, 500 * time.Millisecond},
+		"the answer to another":      {answer{status: 200, body: `{"last":99,"stream":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}`}, "answer", 0, 500 * time.Millisecond},
 		"redirect":                   {answer{status: 302, body: "moved"}, "server", 0, 500 * time.Millisecond},
 		"not allowed":                {answer{status: 403, body: `{"error":"revoked"}`}, "denied", 15 * time.Second, 45 * time.Second},
 		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 0, 500 * time.Millisecond},
