@@ -133,6 +133,7 @@ func TestFailingCalls(t *testing.T) {
 			b.until("calls have failed", func() bool { return injected() >= 3 && b.books.safe() > 300 })
 			b.sent(100)
 			b.agent.leave()
+			b.hearOut()
 			b.server.leave()
 			calls := injected()
 			b.startServer()
