@@ -126,12 +126,24 @@ func rowOf(line string) (r row, ok bool) {
 	return r, found && json.Unmarshal([]byte("{"+text), &r) == nil
 }
 
+// print writes the table. A row of what keeps no account of numbers has no zeros,
+// which would look like results.
 func (t *table) print(out io.Writer) {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\nWhat\tMany\tAssigned\tReceived\tDeclared\tReplayed\tLost\tRepeated\tUndeclared\tWrong\tSeconds\tSeed\tNote\t")
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "\nWhat\tMany\tAssigned\tReceived\tDeclared\tReplayed\tLost\tRepeated\tUndeclared\tWrong\tSeconds\tSeed\tNote")
 	for _, r := range t.rows {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.1f\t%d\t%s\t\n", r.What, r.Many, r.Assigned, r.Received, r.Declared,
-			r.Replayed, r.Lost, r.Repeated, r.Undeclared, r.Wrong, r.Seconds, r.Seed, r.Note)
+		account := strings.Repeat("\t", 8)
+		if r.Received > 0 {
+			account = fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t", unlessZero(r.Assigned), r.Received, r.Declared, r.Replayed, r.Lost, r.Repeated, r.Undeclared, r.Wrong)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s%.1f\t%s\t%s\n", r.What, unlessZero(uint64(r.Many)), account, r.Seconds, unlessZero(r.Seed), r.Note)
 	}
 	w.Flush()
+}
+
+func unlessZero(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
 }
