@@ -24,7 +24,7 @@ type plant struct {
 const (
 	// Those that cut off processes and those that compare with a model.
 	storeTests = "./internal/server/store -run TestTheBooksAreThoseOfANaiveModel|TestKillLosesNothing"
-	histories  = "./internal/queue -run TestHistories$ -sim.seed=1 -sim.histories=20000"
+	histories  = "./internal/queue -run TestHistories$ -sim.seed=1 -sim.histories=4000"
 )
 
 var plants = []plant{

@@ -48,7 +48,8 @@ func TestTheQueueOverflowsWhileTheServerIsAway(t *testing.T) {
 }
 
 // virtual is an agent in this process, in a bubble of time that is its own, with
-// the queue of the bench. Nobody listens where it sends to.
+// the queue of the bench. Nobody listens where it sends to. Tests with one do not
+// run beside others: what those start inherits the lock of the queue for a moment.
 func (b *bench) virtual(ctx context.Context, emit func(ctx context.Context, emit func(context.Context, ...event.Event) error) error) {
 	c := agent.Default()
 	c.Agent.NodeID = b.node()
@@ -112,7 +113,6 @@ func (b *bench) source(interval time.Duration) func(ctx context.Context, emit fu
 // TestTheServerIsAwayFor72Hours lets the agent run for three days of virtual time
 // while nobody listens, and then delivers in real time.
 func TestTheServerIsAwayFor72Hours(t *testing.T) {
-	t.Parallel()
 	b := newBench(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 72*time.Hour)
@@ -133,7 +133,6 @@ func TestTheServerIsAwayFor72Hours(t *testing.T) {
 // again, on one queue. What jumps is the clock of the machine between two runs,
 // and the time that a run sees pass.
 func TestTheClockJumpsByYears(t *testing.T) {
-	t.Parallel()
 	b := newBench(t)
 	b.startServer()
 	b.startAgent(quick{})
