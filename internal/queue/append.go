@@ -416,12 +416,15 @@ func (q *Queue) roll() error {
 
 // abandon ends the active segment after a failed write: what lies behind the
 // durable frames must not come back, now that their numbers will be used again.
-// The next segment's base says so to a later start, too.
+// The next segment's base says so to a later start, too. Meanwhile no
+// acknowledgement may remove the segment, which could be seen as done.
 func (q *Queue) abandon() {
 	s := q.active
 	if s == nil {
 		return // there was none to be had
 	}
+	q.reading.Lock()
+	defer q.reading.Unlock()
 	err := q.file.Close()
 	q.mu.Lock()
 	q.active, q.file = nil, nil
@@ -439,10 +442,8 @@ func (q *Queue) abandon() {
 }
 
 // discard removes a segment that got no record, once the cursor keeps its id from
-// being used again; until then its name does.
+// being used again; until then its name does. The caller holds reading.
 func (q *Queue) discard(s *segment) error {
-	q.reading.Lock()
-	defer q.reading.Unlock()
 	s.stub = true
 	err := q.cursor.write(q.mark())
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Faults that no random history comes to often enough: one written history each.
@@ -522,5 +523,100 @@ func TestASegmentThatAStartCannotSealCountsInFull(t *testing.T) {
 	}
 	if got, want := q.Stats().DiskBytes, blocks(cursorSize)+2*q.options.SegmentBytes; got != want {
 		t.Errorf("%d bytes are counted, and %d may lie on the disk", got, want)
+	}
+}
+
+// A crossing folder fails the syncs of segments, and lets the removal of one and
+// the next write of the cursor meet: each of them waits for the other a moment.
+type crossing struct {
+	folder
+	of                 string // the segment
+	broken             bool   // now they fail
+	removing, cursored chan struct{}
+	dropped            func() bool
+}
+
+func (d *crossing) Create(name string) (file, error) { return d.wrap(name)(d.folder.Create(name)) }
+
+func (d *crossing) Open(name string, write bool) (file, error) {
+	return d.wrap(name)(d.folder.Open(name, write))
+}
+
+func (d *crossing) wrap(name string) func(file, error) (file, error) {
+	return func(f file, err error) (file, error) { return crossingFile{f, d, name}, err }
+}
+
+func (d *crossing) Remove(name string) error {
+	if name == d.of {
+		d.of = ""
+		close(d.removing)
+		select {
+		case <-d.cursored:
+		case <-time.After(200 * time.Millisecond): // as it should be
+		}
+	}
+	return d.folder.Remove(name)
+}
+
+type crossingFile struct {
+	file
+	d    *crossing
+	name string
+}
+
+func (f crossingFile) Sync() error {
+	if f.d.broken && f.name != cursorName {
+		return syscall.EIO
+	}
+	select {
+	case <-f.d.removing:
+		select {
+		case <-f.d.cursored:
+		default:
+			close(f.d.cursored)
+			for range 200 {
+				if f.d.dropped() {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	default:
+	}
+	return f.file.Sync()
+}
+
+// An acknowledgement came while a segment went whose first write had failed: both
+// removed it, and the queue panicked.
+func TestAnAcknowledgementMayMeetAFailedWrite(t *testing.T) {
+	d := &crossing{folder: osFolder(t.TempDir()), of: segmentName(2), removing: make(chan struct{}), cursored: make(chan struct{})}
+	q, err := open(Options{Dir: "crossing", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	d.dropped = func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.segments) < 2
+	}
+	add(t, q, 1, 1, 100)
+	if got := peekAll(t, q, 1); !slices.Equal(got, []uint64{1}) {
+		t.Fatal(got)
+	}
+	d.broken = true
+	acknowledged := make(chan error)
+	go func() {
+		<-d.removing
+		acknowledged <- q.Ack(1)
+	}()
+	if err := q.Append(t.Context(), Record{2, 1, []byte("refused")}); err == nil {
+		t.Error("a record was confirmed that could not be synced")
+	}
+	if err := <-acknowledged; err != nil {
+		t.Error(err)
+	}
+	if s := q.Stats(); s.Records != 0 || s.Bytes < 0 {
+		t.Errorf("%+v", s)
 	}
 }

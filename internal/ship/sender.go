@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -180,6 +181,10 @@ func (s *Sender) step(ctx context.Context) (more bool, wait time.Duration) {
 		return true, s.failed(ctx, b, &failure{reason: "queue", err: fmt.Errorf("read queue: %w", err)})
 	}
 	if s.behind && (b.count == 0 || b.First >= s.began) {
+		if s.renewed { // nobody can have given numbers of this stream
+			s.behind, s.resumed = false, false
+			return true, s.failed(ctx, b, &failure{reason: "answer", slow: true, err: errors.New("the server claims to keep numbers of a stream that has just begun")})
+		}
 		return true, s.renew(ctx, b, "the server keeps numbers that this process has just given: this machine is behind its own past, as after the restoring of a snapshot")
 	}
 	if b.count == 0 {
@@ -241,6 +246,9 @@ func (s *Sender) failed(ctx context.Context, b batch, f *failure) time.Duration 
 		return 0
 	}
 	s.errors(f.reason).Inc()
+	if f.reason == "answer" {
+		s.o.Client.CloseIdleConnections() // the answers of this one may be out of step
+	}
 	text := f.err.Error()
 	said := s.trouble.Failed(text)
 	_, failures := s.trouble.Now()

@@ -298,6 +298,7 @@ func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
 		"time-out":                   {answer{err: context.DeadlineExceeded}, "timeout", 0, 500 * time.Millisecond},
 		"a page of another server":   {answer{status: 200, body: "<html>sign in</html>"}, "answer", 0, 500 * time.Millisecond},
 		"only a part was kept":       {answer{status: 200, body: `{"last":2}`}, "answer", 0, 500 * time.Millisecond},
+		"the answer to another":      {answer{status: 200, body: `{"last":99,"stream":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}`}, "answer", 0, 500 * time.Millisecond},
 		"redirect":                   {answer{status: 302, body: "moved"}, "server", 0, 500 * time.Millisecond},
 		"not allowed":                {answer{status: 403, body: `{"error":"revoked"}`}, "denied", 15 * time.Second, 45 * time.Second},
 		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 0, 500 * time.Millisecond},
@@ -932,6 +933,25 @@ func TestAnAgentBehindItsOwnPastBeginsANewStream(t *testing.T) {
 		l.run(t, time.Hour, func() { l.keep(t, 3) })
 		if l.account.renewed != 1 {
 			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+	})
+}
+
+// A server that claims to keep numbers of every stream is not given new ones until
+// the queue is full of their gap events. What is not delivered is kept.
+func TestAServerThatKnowsEveryStreamDoesNotGetNewOnesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		for range 20 {
+			l.resumes = append(l.resumes, answer{status: http.StatusOK, body: `{"last":9223372036854775807}`})
+		}
+		l.account.renew = func() (*queue.Queue, error) { return l.queue, nil }
+		l.run(t, time.Hour, func() { l.keep(t, 3) })
+		if l.account.renewed != 1 {
+			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+		if d := cmp.Diff(lines(1, 3), l.server.kept); d != "" {
+			t.Errorf("kept once the server spoke sense (-want +got):\n%s", d)
 		}
 	})
 }

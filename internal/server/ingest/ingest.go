@@ -276,6 +276,7 @@ func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err erro
 		return node, a, err
 	}
 	if a.Last, err = h.keep(r.Context(), b); err == nil {
+		a.Stream = b.Stream
 		h.accepted(node)
 	}
 	return node, a, err
@@ -309,6 +310,7 @@ func (h *Handler) resume(r *http.Request) (node string, a wire.Answer, err error
 		return node, wire.Answer{}, h.broken(err, node, "")
 	}
 	h.whole()
+	a.Stream = head.Stream
 	return node, a, nil
 }
 

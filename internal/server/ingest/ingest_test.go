@@ -171,7 +171,7 @@ func TestBatchesReachTheStore(t *testing.T) {
 	b := newBench(t, small)
 	plain := b.lines(1, 3)
 	more := b.lines(4, 6)
-	if resp, a := b.send(b.request([]byte(plain), 1, 3)); resp.StatusCode != 200 || a != (wire.Answer{Last: 3}) {
+	if resp, a := b.send(b.request([]byte(plain), 1, 3)); resp.StatusCode != 200 || a != (wire.Answer{Last: 3, Stream: stream}) {
 		t.Fatalf("%s %+v", resp.Status, a)
 	}
 	if resp, a := b.send(compressed(b.request([]byte(more), 4, 6))); resp.StatusCode != 200 || a.Last != 6 {
@@ -304,7 +304,7 @@ func TestWhatTheStoreSaysIsAnswered(t *testing.T) {
 		retry  string
 		answer wire.Answer
 	}{
-		{90, nil, 200, "", wire.Answer{Last: 90}},
+		{90, nil, 200, "", wire.Answer{Last: 90, Stream: stream}},
 		{90, fmt.Errorf("batch: %w", ErrConflict), 409, "", wire.Answer{Last: 90, Error: "batch: " + ErrConflict.Error()}},
 		{90, ErrSuperseded, 409, "", wire.Answer{Last: 90, Error: ErrSuperseded.Error()}},
 		{0, errors.New("disk full at /secret/path"), 503, "10", wire.Answer{Error: "the server cannot keep batches now"}},
@@ -395,7 +395,7 @@ func (b *bench) question(assigned uint64, instance string) *http.Request {
 func TestAStreamIsToldOfAndAskedFor(t *testing.T) {
 	b := newBench(t, small)
 	b.store.resume = func(*Resume) (uint64, uint64, error) { return 1450, 1455, nil }
-	if resp, a := b.send(b.question(1462, "a")); resp.StatusCode != 200 || a != (wire.Answer{Last: 1450, Assigned: 1455}) {
+	if resp, a := b.send(b.question(1462, "a")); resp.StatusCode != 200 || a != (wire.Answer{Last: 1450, Assigned: 1455, Stream: stream}) {
 		t.Errorf("%s %+v", resp.Status, a)
 	}
 	b.send(b.question(0, "b"))
