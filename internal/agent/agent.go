@@ -51,6 +51,11 @@ type Options struct {
 	Log     *slog.Logger // the agent's own log
 	Stdout  *os.File     // where events go with logging.mode = "stdout"
 	Sources []Source     // beside the collectors
+
+	// Reload reads the configuration again, and tells which file it is in, or
+	// "". Only certificates and pins are taken of it. It may be nil.
+	Reload func() (c Config, file string, err error)
+	Hangup <-chan os.Signal // asks to reload at once; may be nil
 }
 
 // A Source is one that the caller brings along. Run emits until its context ends;
@@ -163,6 +168,10 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 		others.Go(func() { _ = l.sender.Run(ctx) })
 		others.Go(func() { l.declare(ctx) })
 	}
+	if a.output.trust != nil {
+		others.Go(func() { _ = a.output.trust.Run(ctx) })
+	}
+	others.Go(func() { a.hangups(ctx) })
 	if a.status != nil {
 		others.Go(func() {
 			if err := a.status.Run(ctx); err != nil {

@@ -13,12 +13,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
+	"github.com/rea-agent/rea/internal/status"
 	"github.com/rea-agent/rea/internal/wire"
 )
 
@@ -46,10 +50,27 @@ const stopTime = 10 * time.Second
 // maxHeader is many times what an agent sends.
 const maxHeader = 16 << 10
 
+// errExpired is what a client is told whose certificate expired while it was
+// connected.
+var errExpired = errors.New("the agent's certificate has expired: issue a new one")
+
+// Options are what a server is made of.
+type Options struct {
+	Config  Config
+	Version string
+	Log     *slog.Logger
+
+	// Reload reads the configuration again, and tells which file it is in, or
+	// "". Only [tls] is taken of it. It may be nil.
+	Reload func() (c Config, file string, err error)
+	Hangup <-chan os.Signal // asks to reload at once; may be nil
+}
+
 // Run receives until ctx ends, finishes what is on its way, and closes the
 // database.
-func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
-	tls, err := identity.ServerTLS(identity.Server{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile})
+func Run(ctx context.Context, o Options) (err error) {
+	c, log, set, started := o.Config, o.Log, new(metric.Set), time.Now()
+	g, err := o.gate(set)
 	if err != nil {
 		return &kind{err, ErrConfig}
 	}
@@ -58,6 +79,10 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		return &kind{fmt.Errorf("listen at %s: %w", c.Server.Listen, err), ErrAddress}
 	}
 	defer l.Close()
+	page, err := listenStatus(&c.Status, set, o.Version, func() status.Report { return g.health(o.Version, started) }, log)
+	if err != nil {
+		return err
+	}
 	db, err := store.Open(c.Server.DataDir)
 	if errors.Is(err, durable.ErrLocked) {
 		return &kind{err, ErrInUse}
@@ -70,9 +95,30 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
+	srv := httpServer(&c, g, ingest.New(keeper{db}, identity.Node, limits(c.Limits), log), log)
+	beside, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stop()
+	others.Go(func() { g.run(beside) })
+	others.Go(func() { _ = g.certs.Run(beside) })
+	others.Go(func() { o.hangups(beside, g) })
+	if page != nil {
+		others.Go(func() {
+			if err := page.Run(beside); err != nil {
+				log.Error("status page", "error", err.Error())
+			}
+		})
+	}
+	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
+	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+}
+
+func httpServer(c *Config, g *gate, ingest http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(c.Limits), log)),
-		TLSConfig:         tls,
+		Handler:           g.handler(routes(ingest)),
+		TLSConfig:         g.tls(),
+		ConnState:         g.watch,
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: min(c.Limits.ReadTimeout, 10*time.Second),
 		ReadTimeout:       c.Limits.ReadTimeout,
@@ -82,8 +128,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		ErrorLog:          errorLog(log),
 	}
 	srv.Protocols.SetHTTP1(true)
-	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
-	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+	return srv
 }
 
 // serve runs srv until ctx ends or it fails.

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/trust"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// gateInterval is how often the files of certificates are looked at, and
+// connections that may not stay are looked for.
+const gateInterval = time.Second
+
+// A gate decides who is let in, and who may stay: handshakes are made with the
+// certificates as they are now, and a connection is closed when its certificate
+// expires or its authority is withdrawn.
+type gate struct {
+	certs *trust.Keeper
+	log   *slog.Logger
+	said  *complaints
+
+	closed *metric.Counter
+
+	mu      sync.Mutex
+	tenants map[net.Conn]*tenant // by the connection below TLS; guarded by mu
+}
+
+// A tenant is an open connection.
+type tenant struct {
+	conn *tls.Conn
+	set  *identity.Set // by which it was let in, or looked at last; nil before the handshake
+	cert []*x509.Certificate
+}
+
+func newGate(certs *trust.Keeper, set *metric.Set, log *slog.Logger) *gate {
+	return &gate{
+		certs: certs, log: log, said: newComplaints(log), tenants: map[net.Conn]*tenant{},
+		closed: set.Counter("rea_connections_evicted_total", "Connections that were closed since their certificate is not good any more."),
+	}
+}
+
+// tls returns the configuration of the listener: each handshake has that of its
+// moment. Everything else here is what that has as well, for readers of it.
+func (g *gate) tls() *tls.Config {
+	c := g.certs.Set().TLS.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		set := g.certs.Set()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if t := g.tenants[hello.Conn]; t != nil {
+			t.set = set
+		}
+		return set.TLS, nil
+	}
+	return c
+}
+
+// watch is told by the HTTP server of its connections.
+func (g *gate) watch(c net.Conn, state http.ConnState) {
+	conn, ok := c.(*tls.Conn)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		g.tenants[conn.NetConn()] = &tenant{conn: conn}
+	case http.StateActive:
+		if t := g.tenants[conn.NetConn()]; t != nil && t.cert == nil {
+			t.cert = conn.ConnectionState().PeerCertificates
+		}
+	case http.StateClosed, http.StateHijacked:
+		delete(g.tenants, conn.NetConn())
+	}
+}
+
+// run follows the certificates and looks for connections that may not stay, until
+// ctx ends.
+func (g *gate) run(ctx context.Context) {
+	tick := time.NewTicker(gateInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			g.evict(time.Now())
+		}
+	}
+}
+
+// evict closes the connections that may not stay.
+func (g *gate) evict(now time.Time) {
+	set := g.certs.Set()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for raw, t := range g.tenants {
+		if t.cert == nil {
+			continue // it has not asked for anything
+		}
+		why := g.stay(t, set, now)
+		if why == nil {
+			continue
+		}
+		if g.said.said(why.Error()) {
+			g.log.Warn("connection closed: its certificate is not good any more", "client", raw.RemoteAddr().String(), "reason", why.Error(), "certificate", about(t.cert[0]))
+		}
+		g.closed.Inc()
+		delete(g.tenants, raw)
+		_ = raw.Close() // not that of TLS, which could wait for the client
+	}
+}
+
+// stay reports, as an error, why a connection may not stay.
+func (g *gate) stay(t *tenant, set *identity.Set, now time.Time) error {
+	if err := g.refuse(t.cert, now); err != nil {
+		return err
+	}
+	if t.set == nil || t.set == set {
+		return nil
+	}
+	if !t.set.Same(set) {
+		if err := set.Admits(t.cert, now); err != nil {
+			return err
+		}
+	}
+	t.set = set
+	return nil
+}
+
+// refuse reports, as an error, why who showed these certificates is not served.
+func (g *gate) refuse(cert []*x509.Certificate, now time.Time) error {
+	if len(cert) == 0 {
+		return nil // that is for ingest to say
+	}
+	if now.After(cert[0].NotAfter) {
+		return errExpired
+	}
+	return nil
+}
+
+// about names a certificate for the log.
+func about(c *x509.Certificate) string {
+	if node, err := identity.Node(c); err == nil {
+		return node
+	}
+	return "serial " + c.SerialNumber.Text(16)
+}
+
+// handler refuses requests of who is not served, before anything else of them is
+// looked at.
+func (g *gate) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil {
+			if err := g.refuse(r.TLS.PeerCertificates, time.Now()); err != nil {
+				g.deny(w, r, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (g *gate) deny(w http.ResponseWriter, r *http.Request, err error) {
+	who := about(r.TLS.PeerCertificates[0])
+	if g.said.said(who + err.Error()) {
+		g.log.Warn("request refused", "status", http.StatusForbidden, "reason", err.Error(), "certificate", who, "client", r.RemoteAddr)
+	}
+	body, _ := json.Marshal(wire.Answer{Error: err.Error()}) // a struct of numbers and a string
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Connection", "close")
+	w.WriteHeader(http.StatusForbidden)
+	_, _ = w.Write(append(body, '\n')) // who is gone has been refused as well
+}
