@@ -45,6 +45,7 @@ func program() *cli.Program {
 			eventsCommand(s),
 			verifyCommand(s),
 			certsCommand(),
+			pkiCommand(),
 		},
 	}
 }

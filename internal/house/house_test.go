@@ -45,6 +45,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/trust", "identity metric status trouble"},
 	{"internal/server/ingest", "wire trouble"},
 	{"internal/server/store", "wire event durable"},
+	{"internal/server/pki", "identity durable"},
 	{"internal/server/web", "event"},
 	{"internal/agent", "collect collect/* pipeline sink/* queue deadletter ship status trust event wire identity metric trouble durable config"},
 	{"internal/server", "server/* status trust event wire identity metric trouble durable config"},

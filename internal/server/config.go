@@ -28,6 +28,8 @@ type ServerSection struct {
 // TLSSection is [tls].
 type TLSSection struct {
 	CertFile, KeyFile, ClientCAFile string
+
+	DenylistFile string // "": nobody is denied
 }
 
 // LimitsSection is [limits]: how much a client may ask of the server.
@@ -127,6 +129,8 @@ func (c *Config) Keys() []config.Key {
 			Usage: "Its key, PEM; nobody else may read the file."},
 		{Name: "tls.client_ca_file", Value: config.Path(&t.ClientCAFile, "the path of a PEM file"),
 			Usage: "The certificate authority that agents' certificates must come from, PEM; needed to receive."},
+		{Name: "tls.denylist_file", Value: config.Path(&t.DenylistFile, "the path of a file"),
+			Usage: "Who is not let in although an authority vouches for them, a JSON object a line, as rea-server pki revoke writes it. Looked at every second; it closes connections, too."},
 	}
 	keys = append(keys, c.limitKeys()...)
 	keys = append(keys,

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/trouble"
 	"github.com/rea-agent/rea/internal/trust"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -23,13 +25,16 @@ const gateInterval = time.Second
 
 // A gate decides who is let in, and who may stay: handshakes are made with the
 // certificates as they are now, and a connection is closed when its certificate
-// expires or its authority is withdrawn.
+// expires, its authority is withdrawn, or the denylist has it. Who is on the
+// denylist still gets through a handshake, and to each request the answer why.
 type gate struct {
 	certs *trust.Keeper
+	deny  *identity.Live[*identity.Denylist]
 	log   *slog.Logger
 	said  *complaints
+	list  trouble.Trouble // of loading deny
 
-	closed *metric.Counter
+	closed, denied *metric.Counter
 
 	mu      sync.Mutex
 	tenants map[net.Conn]*tenant // by the connection below TLS; guarded by mu
@@ -42,10 +47,13 @@ type tenant struct {
 	cert []*x509.Certificate
 }
 
-func newGate(certs *trust.Keeper, set *metric.Set, log *slog.Logger) *gate {
+func newGate(certs *trust.Keeper, deny *identity.Live[*identity.Denylist], set *metric.Set, log *slog.Logger) *gate {
+	trust.Measure(set, deny.State, "denylist")
+	set.Func("rea_tls_denylist_entries", "Entries of the denylist in use.", func() float64 { return float64(len(deny.Value().All())) })
 	return &gate{
-		certs: certs, log: log, said: newComplaints(log), tenants: map[net.Conn]*tenant{},
+		certs: certs, deny: deny, log: log, said: newComplaints(log), tenants: map[net.Conn]*tenant{},
 		closed: set.Counter("rea_connections_evicted_total", "Connections that were closed since their certificate is not good any more."),
+		denied: set.Counter("rea_requests_denied_total", "Requests that were refused since the certificate is on the denylist or has expired."),
 	}
 }
 
@@ -147,7 +155,27 @@ func (g *gate) refuse(cert []*x509.Certificate, now time.Time) error {
 	if now.After(cert[0].NotAfter) {
 		return errExpired
 	}
+	if d := g.deny.Value().Denies(cert); d != nil {
+		if d.Reason != "" {
+			return fmt.Errorf("%w (%s)", errRevoked, d.Reason)
+		}
+		return errRevoked
+	}
 	return nil
+}
+
+// follow keeps the denylist in step with its file until ctx ends.
+func (g *gate) follow(ctx context.Context) {
+	_ = g.deny.Run(ctx, gateInterval, func() {
+		switch err := g.deny.State().Err; {
+		case err == nil:
+			if times, lasted := g.list.Worked(); times > 0 {
+				g.log.Info("the denylist can be loaded again", "failures", times, "after", lasted.Round(time.Millisecond).String())
+			}
+		case g.list.Failed(err.Error()):
+			g.log.Error("the denylist is not taken; the last good one stays in use", "error", err.Error())
+		}
+	})
 }
 
 // about names a certificate for the log.
@@ -164,7 +192,7 @@ func (g *gate) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
 			if err := g.refuse(r.TLS.PeerCertificates, time.Now()); err != nil {
-				g.deny(w, r, err)
+				g.answer(w, r, err)
 				return
 			}
 		}
@@ -172,7 +200,8 @@ func (g *gate) handler(next http.Handler) http.Handler {
 	})
 }
 
-func (g *gate) deny(w http.ResponseWriter, r *http.Request, err error) {
+func (g *gate) answer(w http.ResponseWriter, r *http.Request, err error) {
+	g.denied.Inc()
 	who := about(r.TLS.PeerCertificates[0])
 	if g.said.said(who + err.Error()) {
 		g.log.Warn("request refused", "status", http.StatusForbidden, "reason", err.Error(), "certificate", who, "client", r.RemoteAddr)

@@ -23,7 +23,11 @@ func (o *Options) gate(set *metric.Set) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	g = newGate(certs, set, o.Log)
+	deny, err := identity.NewLive(o.denylist)
+	if err != nil {
+		return nil, err
+	}
+	g = newGate(certs, deny, set, o.Log)
 	return g, nil
 }
 
@@ -35,6 +39,7 @@ func (o *Options) hangups(ctx context.Context, g *gate) {
 			return
 		case <-o.Hangup:
 			g.certs.Reload()
+			g.deny.Reload()
 		}
 	}
 }
@@ -64,6 +69,24 @@ func (f *follower) load() (*identity.Set, []string, error) {
 	}
 	f.postpone(&c)
 	return set, f.files, nil
+}
+
+// denylist loads the list that the configuration names as it is then; an empty one
+// where it names none.
+func (o *Options) denylist() (*identity.Denylist, []string, error) {
+	c, file := o.Config, ""
+	if o.Reload != nil {
+		again, name, err := o.Reload()
+		if err != nil {
+			return nil, []string{c.TLS.DenylistFile}, fmt.Errorf("the configuration is not taken: %w", err)
+		}
+		c, file = again, name
+	}
+	if c.TLS.DenylistFile == "" {
+		return new(identity.Denylist), []string{file}, nil
+	}
+	d, err := identity.LoadDenylist(c.TLS.DenylistFile)
+	return d, []string{file, c.TLS.DenylistFile}, err
 }
 
 // postpone names the keys that are other now than when the server started, and

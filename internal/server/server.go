@@ -50,9 +50,11 @@ const stopTime = 10 * time.Second
 // maxHeader is many times what an agent sends.
 const maxHeader = 16 << 10
 
-// errExpired is what a client is told whose certificate expired while it was
-// connected.
-var errExpired = errors.New("the agent's certificate has expired: issue a new one")
+// What clients are told whose certificate is not good any more.
+var (
+	errExpired = errors.New("the agent's certificate has expired: issue a new one")
+	errRevoked = errors.New("this agent was revoked")
+)
 
 // Options are what a server is made of.
 type Options struct {
@@ -102,6 +104,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer stop()
 	others.Go(func() { g.run(beside) })
 	others.Go(func() { _ = g.certs.Run(beside) })
+	others.Go(func() { g.follow(beside) })
 	others.Go(func() { o.hangups(beside, g) })
 	if page != nil {
 		others.Go(func() {
