@@ -76,7 +76,9 @@ func (s *settings) run(ctx context.Context, in *cli.Invocation) error {
 	}
 	signal.Ignore(syscall.SIGPIPE) // a pipe that breaks is told and counted
 	easeTimers()
-	a, err := s.agent(in)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	a, err := s.agent(in, hangup)
 	if err != nil {
 		return err
 	}
@@ -90,17 +92,18 @@ func (s *settings) once(ctx context.Context, in *cli.Invocation) error {
 	s.config.Networking.Enabled = false
 	s.config.Status.Enabled = false
 	s.config.Logging.Mode = "stdout"
-	a, err := s.agent(in)
+	a, err := s.agent(in, nil)
 	if err != nil {
 		return err
 	}
 	return explain(a.Once(ctx))
 }
 
-func (s *settings) agent(in *cli.Invocation) (*agent.Agent, error) {
+func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Agent, error) {
 	a, err := agent.New(agent.Options{
 		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
 		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
+		Reload: s.again, Hangup: hangup,
 	})
 	return a, explain(err)
 }

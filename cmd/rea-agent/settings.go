@@ -73,6 +73,16 @@ func (s *settings) load() (*config.Loaded, error) {
 	return loaded, nil
 }
 
+// again merges all layers anew, and tells which file took part.
+func (s *settings) again() (agent.Config, string, error) {
+	fresh := settings{config: agent.Default(), file: s.file, args: s.args}
+	loaded, err := fresh.load()
+	if err != nil {
+		return agent.Config{}, "", err
+	}
+	return fresh.config, loaded.File, nil
+}
+
 // hash identifies the configuration in force: it changes with every key but
 // those that hold secrets.
 func (s *settings) hash() string {

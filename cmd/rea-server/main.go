@@ -45,6 +45,7 @@ func program() *cli.Program {
 			eventsCommand(s),
 			verifyCommand(s),
 			certsCommand(),
+			pkiCommand(),
 		},
 	}
 }
@@ -98,7 +99,22 @@ func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the server stays
-	return explain(server.Run(ctx, s.config, cli.Logger(in.Stderr, s.config.Logging.Level)))
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	return explain(server.Run(ctx, server.Options{
+		Config: s.config, Version: cli.ReadBuild().Version, Log: cli.Logger(in.Stderr, s.config.Logging.Level),
+		Reload: s.again, Hangup: hangup,
+	}))
+}
+
+// again merges all layers anew, and tells which file took part.
+func (s *settings) again() (server.Config, string, error) {
+	fresh := server.Default()
+	loaded, err := fresh.ServingSpec().Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Environ: os.Environ(), Args: s.args})
+	if err != nil {
+		return server.Config{}, "", err
+	}
+	return fresh, loaded.File, nil
 }
 
 // open opens the data folder for reading.

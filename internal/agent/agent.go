@@ -2,7 +2,7 @@
 // the pipeline to where events are safe, and that to the server.
 //
 // config.go is the whole configuration, sources.go the list of collectors,
-// output.go where events go; this file is the agent's life. The agent stops in
+// output.go where events go, tls.go what changes while it runs; this file is the agent's life. The agent stops in
 // the order of the flow: the sources first, then a last event that says so, then
 // the writers with what they still hold, then the senders. What the server has not
 // acknowledged by then is in the queue and goes out at the next start.
@@ -53,6 +53,11 @@ type Options struct {
 	Log     *slog.Logger // the agent's own log
 	Stdout  *os.File     // where events go with logging.mode = "stdout"
 	Sources []Source     // beside the collectors
+
+	// Reload reads the configuration again, and tells which file it is in, or
+	// "". Only certificates and pins are taken of it. It may be nil.
+	Reload func() (c Config, file string, err error)
+	Hangup <-chan os.Signal // asks to reload at once; may be nil
 }
 
 // A Source is one that the caller brings along. Run emits until its context ends;
@@ -167,6 +172,10 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 		others.Go(func() { _ = l.sender.Run(ctx) })
 		others.Go(func() { l.declare(ctx) })
 	}
+	if a.output.trust != nil {
+		others.Go(func() { _ = a.output.trust.Run(ctx) })
+	}
+	others.Go(func() { a.hangups(ctx) })
 	if a.status != nil {
 		others.Go(func() {
 			if err := a.status.Run(ctx); err != nil {

@@ -40,6 +40,11 @@ func (a *Agent) health() status.Report {
 	}
 	a.reportSources(&r, worse)
 	a.reportLocal(&r, worse)
+	if k := a.output.trust; k != nil {
+		if r.TLS = k.Report(); r.TLS.State != status.OK {
+			worse(status.Degraded, "%s", r.TLS.LastError)
+		}
+	}
 	for _, l := range a.output.lanes {
 		s := l.sender.State()
 		r.Sender[l.name] = status.Part{State: status.State(s.State), LastSuccess: s.LastSuccess, LastError: s.LastError, Failures: s.Failures}

@@ -20,6 +20,7 @@ import (
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/ship"
+	"github.com/rea-agent/rea/internal/trust"
 )
 
 // evidenceLinger is how long a line that a source waits for waits for company.
@@ -40,28 +41,29 @@ type output struct {
 	lanes             []*lane
 	letters           *deadletter.Box
 	local             *local // nil with mode "none"
+
+	trust     *trust.Keeper // nil without networking, and so is transport
+	transport *transport
 }
 
 // open opens all that events go to.
 func (a *Agent) open() (*output, error) {
 	c := &a.o.Config
-	var tlsConfig *tls.Config
+	out := new(output)
 	var certified string
 	if c.Networking.Enabled {
 		var err error
-		if tlsConfig, certified, err = clientTLS(c); err != nil {
+		if out.trust, certified, err = a.trust(); err != nil {
 			return nil, err
 		}
 	}
 	var origin string
 	a.node, origin = nodeOf(c.Agent.NodeID, certified, machineID)
-	a.warnUnverified()
 	a.o.Log.Debug("node id", "node", a.node, "origin", origin)
 
-	out := new(output)
 	err := a.openLocal(out)
 	if err == nil && c.Networking.Enabled {
-		err = a.openDelivery(out, tlsConfig)
+		err = a.openDelivery(out)
 	} else if err == nil {
 		k := pipeline.SinkKeeper(out.local)
 		out.metrics, out.evidence = k, k
@@ -73,12 +75,13 @@ func (a *Agent) open() (*output, error) {
 }
 
 // openDelivery opens the queues with a writer and a sender each.
-func (a *Agent) openDelivery(out *output, tlsConfig *tls.Config) error {
+func (a *Agent) openDelivery(out *output) error {
 	n := &a.o.Config.Networking
-	client, err := httpClient(n, tlsConfig)
+	client, err := httpClient(n, out.trust.Set().TLS)
 	if err != nil {
 		return err
 	}
+	out.transport = client.Transport.(*transport)
 	if out.letters, err = deadletter.Open(filepath.Join(n.QueueDir, lettersFolder), deadletter.Options{}); err != nil {
 		return err
 	}
@@ -178,8 +181,30 @@ func newInstance() string {
 	return hex.EncodeToString(id[:])
 }
 
+// httpClient returns a client whose transport is a *transport.
 func httpClient(n *NetworkingSection, tlsConfig *tls.Config) (*http.Client, error) {
+	proxy := http.ProxyFromEnvironment
+	if n.Proxy != "" {
+		u, err := url.Parse(n.Proxy)
+		if err != nil {
+			return nil, fmt.Errorf("networking.proxy: %w", err)
+		}
+		proxy = http.ProxyURL(u)
+	}
+	t := &transport{make: func(c *tls.Config) *http.Transport { return httpTransport(n, proxy, c) }}
+	t.use(tlsConfig)
+	return &http.Client{
+		Transport: t,
+		Timeout:   n.Timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // a batch goes where the operator said, nowhere else
+		},
+	}, nil
+}
+
+func httpTransport(n *NetworkingSection, proxy func(*http.Request) (*url.URL, error), tlsConfig *tls.Config) *http.Transport {
 	t := &http.Transport{
+		Proxy:                  proxy,
 		DialContext:            (&net.Dialer{Timeout: n.Timeout}).DialContext,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    n.Timeout,
@@ -191,23 +216,9 @@ func httpClient(n *NetworkingSection, tlsConfig *tls.Config) (*http.Client, erro
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         4 << 10,
 	}
-	t.Proxy = http.ProxyFromEnvironment
 	t.Protocols = new(http.Protocols)
 	t.Protocols.SetHTTP1(true)
-	if n.Proxy != "" {
-		proxy, err := url.Parse(n.Proxy)
-		if err != nil {
-			return nil, fmt.Errorf("networking.proxy: %w", err)
-		}
-		t.Proxy = http.ProxyURL(proxy)
-	}
-	return &http.Client{
-		Transport: t,
-		Timeout:   n.Timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // a batch goes where the operator said, nowhere else
-		},
-	}, nil
+	return t
 }
 
 // close closes what open opened, in the order of the flow.

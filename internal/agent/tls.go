@@ -1,48 +1,159 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/trust"
 )
 
-// clientTLS loads what the agent shows to the server and what it wants to see,
-// and returns the node that its certificate names, or "" if there is none.
-func clientTLS(c *Config) (conf *tls.Config, node string, err error) {
+// trustInterval is how often the files of certificates and the configuration are
+// looked at.
+const trustInterval = 2 * time.Second
+
+// loadSet loads what the agent shows to the server and what it wants to see, and
+// returns the node that its certificate names, or "" if there is none.
+func loadSet(c *Config) (set *identity.Set, node string, err error) {
 	t := &c.TLS
-	conf, err = identity.ClientTLS(identity.Client{
+	set, err = identity.LoadClient(identity.Client{
 		CAFile: t.CAFile, CertFile: t.ClientCert, KeyFile: t.ClientKey, Pins: t.SPKIPins, Verify: t.Verify,
 	})
 	if err != nil {
 		return nil, "", &kind{err, ErrConfig}
 	}
-	if conf.GetClientCertificate == nil {
-		return conf, "", nil
+	if set.Leaf == nil {
+		return set, "", nil
 	}
-	pair, err := conf.GetClientCertificate(nil)
-	if err != nil {
-		return nil, "", &kind{err, ErrConfig}
-	}
-	if node, err = identity.Node(pair.Leaf); err != nil {
+	if node, err = identity.Node(set.Leaf); err != nil {
 		return nil, "", &kind{fmt.Errorf("client certificate %s: %w", t.ClientCert, err), ErrConfig}
 	}
 	if id := c.Agent.NodeID; id != "auto" && id != node {
 		return nil, "", &kind{fmt.Errorf("node_id is %q, but the client certificate %s names %q, and the server believes the certificate: set node_id = \"auto\"", id, t.ClientCert, node), ErrConfig}
 	}
-	return conf, node, nil
+	return set, node, nil
+}
+
+// clientTLS is loadSet for one connection, now.
+func clientTLS(c *Config) (*tls.Config, error) {
+	set, _, err := loadSet(c)
+	if err == nil {
+		err = set.Check(time.Now())
+	}
+	if err != nil {
+		return nil, &kind{err, ErrConfig}
+	}
+	return set.TLS, nil
+}
+
+// A follower loads the certificates that the configuration names, each time as it
+// is then. It is called by one goroutine at a time.
+type follower struct {
+	agent *Agent
+	first bool
+	node  string   // of the first certificate
+	files []string // that decided the last time
+	later string   // keys that were said to need a restart
+}
+
+// trust opens the certificates. node is what they say that this agent is.
+func (a *Agent) trust() (k *trust.Keeper, node string, err error) {
+	f := &follower{agent: a, first: true}
+	k, err = trust.New(trust.Options{
+		Use: "client", Every: trustInterval, Load: f.load, Patient: true, Metrics: a.metrics, Log: a.o.Log,
+		Changed: func(s *identity.Set) { a.output.transport.use(s.TLS) },
+	})
+	return k, f.node, err
+}
+
+func (f *follower) load() (*identity.Set, []string, error) {
+	c, file := f.agent.o.Config, ""
+	if f.agent.o.Reload != nil {
+		again, name, err := f.agent.o.Reload()
+		if err != nil {
+			return nil, f.files, fmt.Errorf("the configuration is not taken: %w", err)
+		}
+		c, file = again, name
+	}
+	f.files = []string{file, c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey}
+	set, node, err := loadSet(&c)
+	switch {
+	case err != nil:
+		return nil, f.files, err
+	case f.first:
+		f.first, f.node = false, node
+	case node != f.node:
+		return nil, f.files, fmt.Errorf("client certificate %s names the node %q, this agent is %q: start it anew to give it another name", c.TLS.ClientCert, node, f.node)
+	}
+	f.postpone(&c)
+	f.agent.warnUnverified(&c)
+	return set, f.files, nil
+}
+
+// postpone names the keys that are other now than when the agent started, and
+// not about certificates: those cannot change while it runs.
+func (f *follower) postpone(c *Config) {
+	var names []string
+	before := f.agent.o.Config.Keys()
+	for i, k := range c.Keys() {
+		if k.Value.Literal() != before[i].Value.Literal() && !strings.HasPrefix(k.Name, "tls.") {
+			names = append(names, k.Name)
+		}
+	}
+	if later := strings.Join(names, " "); later != f.later {
+		f.later = later
+		if later != "" {
+			f.agent.o.Log.Warn("these keys changed, which takes effect when the agent starts again; only [tls] changes while it runs", "keys", names)
+		}
+	}
+}
+
+// hangups reloads where that is asked for, until ctx ends.
+func (a *Agent) hangups(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.o.Hangup:
+			if k := a.output.trust; k != nil {
+				k.Reload()
+			}
+		}
+	}
+}
+
+// A transport has connections of its own for every set of certificates, so that
+// no request goes over one that was made with an earlier set. Requests that are
+// on their way are finished.
+type transport struct {
+	make func(*tls.Config) *http.Transport
+	now  atomic.Pointer[http.Transport]
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.now.Load().RoundTrip(r)
+}
+
+func (t *transport) use(c *tls.Config) {
+	if old := t.now.Swap(t.make(c)); old != nil {
+		old.CloseIdleConnections()
+	}
 }
 
 // warnUnverified says loudly what a server that is not checked means.
-func (a *Agent) warnUnverified() {
-	n, t := &a.o.Config.Networking, &a.o.Config.TLS
-	if !n.Enabled || t.Verify {
+func (a *Agent) warnUnverified(c *Config) {
+	if !c.Networking.Enabled || c.TLS.Verify {
 		return
 	}
-	host := n.Endpoint
-	if u, err := url.Parse(n.Endpoint); err == nil {
+	host := c.Networking.Endpoint
+	if u, err := url.Parse(c.Networking.Endpoint); err == nil {
 		host = u.Host
 	}
-	a.o.Log.Warn("the server's certificate is NOT verified (tls.verify = false): whoever answers in its place gets the events", "server", host, "pins", len(t.SPKIPins))
+	a.o.Log.Warn("the server's certificate is NOT verified (tls.verify = false): whoever answers in its place gets the events", "server", host, "pins", len(c.TLS.SPKIPins))
 }

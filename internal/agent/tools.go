@@ -121,7 +121,7 @@ func NewReplay(c *Config, version string) (*Replay, error) {
 	if c.Networking.Endpoint == "" {
 		return nil, &kind{errors.New("there is no server to send to: set endpoint in [networking]"), ErrConfig}
 	}
-	tlsConfig, _, err := clientTLS(c)
+	tlsConfig, err := clientTLS(c)
 	if err != nil {
 		return nil, err
 	}

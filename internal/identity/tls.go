@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"os"
 	"strings"
@@ -31,34 +32,65 @@ type Client struct {
 	ServerName string // what the server must be called; empty for the host that is dialled
 }
 
-// ClientTLS returns the configuration of an agent's connections.
+// A Set is what one loading of certificates gave, all of which fits together.
+type Set struct {
+	TLS   *tls.Config       // for the handshakes to come; not to be changed
+	Leaf  *x509.Certificate // what this side shows; nil where that is nothing
+	own   bundle            // Leaf and what is sent along; empty without Leaf
+	cas   bundle            // whom this side trusts; empty for the system's list
+	roots *x509.CertPool    // of a server: cas as a pool
+	sum   hash.Hash         // of all that was loaded
+}
+
+// A bundle is the certificates of one file.
+type bundle struct {
+	what, file string
+	certs      []*x509.Certificate
+}
+
+// ClientTLS returns the configuration of an agent's connections, if all that it
+// is made of is valid now.
 func ClientTLS(c Client) (*tls.Config, error) {
+	s, err := LoadClient(c)
+	if err == nil {
+		err = s.Check(time.Now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.TLS, nil
+}
+
+// LoadClient loads what an agent's connections are made of. It takes what is not
+// valid yet or any more: see Check.
+func LoadClient(c Client) (*Set, error) {
 	pins, err := parsePins(c.Pins)
 	if err != nil {
 		return nil, err
 	}
-	conf := base()
-	conf.ServerName = c.ServerName
-	conf.InsecureSkipVerify = !c.Verify
+	s := newSet(fmt.Sprint(c.Verify, c.ServerName, pins))
+	s.TLS.ServerName = c.ServerName
+	s.TLS.InsecureSkipVerify = !c.Verify
 	if c.CAFile != "" {
-		if conf.RootCAs, err = loadCAs("certificate authority", c.CAFile); err != nil {
+		if err := s.trust("certificate authority", c.CAFile); err != nil {
 			return nil, err
 		}
+		s.TLS.RootCAs = s.roots
 	}
 	if c.CertFile != "" || c.KeyFile != "" {
-		pair, err := loadPair("client", c.CertFile, c.KeyFile, x509.ExtKeyUsageClientAuth)
+		pair, err := s.show("client", c.CertFile, c.KeyFile, x509.ExtKeyUsageClientAuth)
 		if err != nil {
 			return nil, err
 		}
 		// Shown whatever authorities the server lists: if it is the wrong one,
 		// the server's refusal says so, an empty answer would not.
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
+		s.TLS.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 	}
 	if len(pins) > 0 {
 		// Not VerifyPeerCertificate: that is skipped on resumed sessions.
-		conf.VerifyConnection = func(s tls.ConnectionState) error { return checkPins(pins, c.Verify, s) }
+		s.TLS.VerifyConnection = func(state tls.ConnectionState) error { return checkPins(pins, c.Verify, state) }
 	}
-	return conf, nil
+	return s, nil
 }
 
 // A Server says how a server proves who it is, and which agents it lets in.
@@ -67,23 +99,140 @@ type Server struct {
 	ClientCAFile      string // who may vouch for agents
 }
 
-// ServerTLS returns the configuration of the listener for agents.
-func ServerTLS(s Server) (*tls.Config, error) {
-	pair, err := loadPair("server", s.CertFile, s.KeyFile, x509.ExtKeyUsageServerAuth)
+// ServerTLS returns the configuration of the listener for agents, if all that it
+// is made of is valid now.
+func ServerTLS(c Server) (*tls.Config, error) {
+	s, err := LoadServer(c)
+	if err == nil {
+		err = s.Check(time.Now())
+	}
 	if err != nil {
 		return nil, err
 	}
-	cas, err := loadCAs("client certificate authority", s.ClientCAFile)
+	return s.TLS, nil
+}
+
+// LoadServer loads what the listener for agents is made of. It takes what is not
+// valid yet or any more: see Check.
+func LoadServer(c Server) (*Set, error) {
+	s := newSet("")
+	pair, err := s.show("server", c.CertFile, c.KeyFile, x509.ExtKeyUsageServerAuth)
 	if err != nil {
 		return nil, err
 	}
-	conf := base()
-	conf.Certificates = []tls.Certificate{*pair}
-	conf.ClientCAs = cas
-	conf.ClientAuth = tls.RequireAndVerifyClientCert
+	if err := s.trust("client certificate authority", c.ClientCAFile); err != nil {
+		return nil, err
+	}
+	s.TLS.Certificates = []tls.Certificate{*pair}
+	s.TLS.ClientCAs = s.roots
+	s.TLS.ClientAuth = tls.RequireAndVerifyClientCert
 	// A resumed session would outlive the withdrawal of its authority.
-	conf.SessionTicketsDisabled = true
-	return conf, nil
+	s.TLS.SessionTicketsDisabled = true
+	return s, nil
+}
+
+func newSet(settings string) *Set {
+	s := &Set{TLS: base(), sum: sha256.New()}
+	fmt.Fprintf(s.sum, "%s\n", settings)
+	return s
+}
+
+// trust makes the certificates of a file those that may vouch for the other side.
+func (s *Set) trust(what, name string) (err error) {
+	s.cas = bundle{what: what, file: name}
+	if s.cas.certs, err = readCertificates(what, name); err != nil {
+		return err
+	}
+	s.roots = x509.NewCertPool()
+	for _, c := range s.cas.certs {
+		s.roots.AddCert(c)
+		s.sum.Write(c.Raw)
+	}
+	return nil
+}
+
+// show makes a certificate and its key what this side shows; whose is "client"
+// or "server".
+func (s *Set) show(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certificate, error) {
+	pair, certs, err := loadPair(whose, certFile, keyFile, use)
+	if err != nil {
+		return nil, err
+	}
+	s.Leaf, s.own = pair.Leaf, bundle{whose + " certificate", certFile, certs}
+	for _, c := range certs {
+		s.sum.Write(c.Raw) // the key is that of the first
+	}
+	return pair, nil
+}
+
+// Same reports whether two sets lead to the same handshakes.
+func (s *Set) Same(t *Set) bool { return bytes.Equal(s.sum.Sum(nil), t.sum.Sum(nil)) }
+
+// ErrTime says that a certificate is not valid at this time.
+var ErrTime = errors.New("a certificate is not valid at this time")
+
+// Check finds what of s is not valid at a time: its own certificate, or all of
+// the authorities. Its error is ErrTime and a FileError.
+func (s *Set) Check(now time.Time) error {
+	if s.Leaf != nil {
+		switch {
+		case now.After(s.Leaf.NotAfter):
+			return &FileError{s.own.what, s.own.file, "expired " + s.Leaf.NotAfter.UTC().Format(time.DateOnly), "issue a new one", ErrTime}
+		case now.Before(s.Leaf.NotBefore):
+			return &FileError{s.own.what, s.own.file, "is not valid before " + s.Leaf.NotBefore.UTC().Format(time.RFC3339),
+				"check the clock of this machine, which says " + now.UTC().Format(time.RFC3339), ErrTime}
+		}
+	}
+	if end := s.cas.expiry(now); now.After(end) && !end.IsZero() {
+		return &FileError{s.cas.what, s.cas.file, "expired " + end.UTC().Format(time.DateOnly), "name the certificate of the authority that is in use", ErrTime}
+	}
+	return nil
+}
+
+// Expiry returns when what this side shows ends to be valid, with what is sent
+// along, and when the next of the authorities does. Zero is never: there is none.
+func (s *Set) Expiry(now time.Time) (own, cas time.Time) {
+	for _, c := range s.own.certs {
+		if own.IsZero() || c.NotAfter.Before(own) {
+			own = c.NotAfter
+		}
+	}
+	return own, s.cas.expiry(now)
+}
+
+// expiry returns when the next certificate of b expires or, where all have
+// expired, when the last did.
+func (b *bundle) expiry(now time.Time) time.Time {
+	var next, last time.Time
+	for _, c := range b.certs {
+		if c.NotAfter.After(last) {
+			last = c.NotAfter
+		}
+		if !now.After(c.NotAfter) && (next.IsZero() || c.NotAfter.Before(next)) {
+			next = c.NotAfter
+		}
+	}
+	if next.IsZero() {
+		return last
+	}
+	return next
+}
+
+// Admits reports, as an error, whether a server with this set would let in at a
+// time who showed these certificates, the leaf first. It is for connections that
+// were let in by an earlier set.
+func (s *Set) Admits(shown []*x509.Certificate, now time.Time) error {
+	if len(shown) == 0 {
+		return errors.New("no certificate was shown")
+	}
+	between := x509.NewCertPool()
+	for _, c := range shown[1:] {
+		between.AddCert(c)
+	}
+	_, err := shown[0].Verify(x509.VerifyOptions{
+		Roots: s.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err
 }
 
 func base() *tls.Config {
@@ -130,18 +279,18 @@ func checkPins(pins []pin, verified bool, s tls.ConnectionState) error {
 
 // loadPair reads a certificate, with the intermediate ones that follow it, and
 // its key; whose is "client" or "server".
-func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certificate, error) {
+func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certificate, []*x509.Certificate, error) {
 	certs, err := readCertificates(whose+" certificate", certFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	leaf := certs[0]
 	if err := checkLeaf(whose, certFile, leaf, use); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keyPEM, err := readKey(whose+" key", keyFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var certPEM []byte
 	for _, c := range certs {
@@ -153,23 +302,19 @@ func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certi
 		if strings.Contains(err.Error(), "does not match") {
 			problem = "does not belong to the certificate " + certFile
 		}
-		return nil, &FileError{whose + " key", keyFile, problem, "name the key that the certificate was made with", err}
+		return nil, nil, &FileError{whose + " key", keyFile, problem, "name the key that the certificate was made with", err}
 	}
 	pair.Leaf = leaf
-	return &pair, nil
+	return &pair, certs, nil
 }
 
-// checkLeaf finds what the other side would refuse, where the remedy is at hand.
+// checkLeaf finds what the other side would refuse whatever the time, where the
+// remedy is at hand.
 func checkLeaf(whose, name string, c *x509.Certificate, use x509.ExtKeyUsage) error {
 	fault := func(problem, remedy string) error {
 		return &FileError{whose + " certificate", name, problem, remedy, nil}
 	}
-	now := time.Now()
 	switch {
-	case now.After(c.NotAfter):
-		return fault("expired "+c.NotAfter.UTC().Format(time.DateOnly), "issue a new one")
-	case now.Before(c.NotBefore):
-		return fault("is not valid before "+c.NotBefore.UTC().Format(time.RFC3339), "check the clock of this machine, which says "+now.UTC().Format(time.RFC3339))
 	case c.IsCA:
 		return fault("is the certificate of an authority", "name the one that it issued for the "+whose)
 	case !mayBeUsed(c, use):
@@ -188,25 +333,6 @@ func mayBeUsed(c *x509.Certificate, use x509.ExtKeyUsage) bool {
 		}
 	}
 	return false
-}
-
-func loadCAs(what, name string) (*x509.CertPool, error) {
-	certs, err := readCertificates(what, name)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	last := certs[0].NotAfter
-	for _, c := range certs {
-		pool.AddCert(c)
-		if c.NotAfter.After(last) {
-			last = c.NotAfter
-		}
-	}
-	if time.Now().After(last) {
-		return nil, &FileError{what, name, "expired " + last.UTC().Format(time.DateOnly), "name the certificate of the authority that is in use", nil}
-	}
-	return pool, nil
 }
 
 // maxFile is more than any list of certificates needs.

@@ -271,6 +271,7 @@ func TestFilesAreRefusedWithARemedy(t *testing.T) {
 		t.Fatal(err)
 	}
 	expired := issue(t, &ca, agentTemplate(x509.ExtKeyUsageClientAuth), time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
+	future := issue(t, &ca, agentTemplate(), to, to.Add(time.Hour))
 	oldCA := issue(t, nil, x509.Certificate{IsCA: true}, time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
 	damaged := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}))
 
@@ -290,7 +291,7 @@ func TestFilesAreRefusedWithARemedy(t *testing.T) {
 		{"a key with a passphrase", ca.cert, agent.cert, write("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), []string{"passphrase"}},
 		{"another key", ca.cert, agent.cert, other.key, []string{"client key", "does not belong to the certificate"}},
 		{"an expired certificate", ca.cert, expired.cert, expired.key, []string{"client certificate", "expired 2026-01-02: issue a new one"}},
-		{"a certificate of the future", ca.cert, issue(t, &ca, agentTemplate(), to, to.Add(time.Hour)).cert, agent.key, []string{"not valid before", "clock"}},
+		{"a certificate of the future", ca.cert, future.cert, future.key, []string{"not valid before", "clock"}},
 		{"a certificate for servers", ca.cert, issue(t, &ca, agentTemplate(x509.ExtKeyUsageServerAuth), from, to).cert, agent.key, []string{"not made for a client"}},
 		{"the authority itself", ca.cert, ca.cert, ca.key, []string{"is the certificate of an authority"}},
 		{"a certificate without key", ca.cert, agent.cert, "", []string{"client key", "not named"}},

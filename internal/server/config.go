@@ -15,6 +15,7 @@ type Config struct {
 	Server  ServerSection
 	TLS     TLSSection
 	Limits  LimitsSection
+	Status  StatusSection
 	Logging LoggingSection
 }
 
@@ -27,6 +28,8 @@ type ServerSection struct {
 // TLSSection is [tls].
 type TLSSection struct {
 	CertFile, KeyFile, ClientCAFile string
+
+	DenylistFile string // "": nobody is denied
 }
 
 // LimitsSection is [limits]: how much a client may ask of the server.
@@ -40,6 +43,12 @@ type LimitsSection struct {
 	ReadTimeout      time.Duration // a whole request
 	WriteTimeout     time.Duration // a whole answer
 	IdleTimeout      time.Duration // between requests of a connection
+}
+
+// StatusSection is [status].
+type StatusSection struct {
+	Enabled bool
+	Port    int // on 127.0.0.1
 }
 
 // LoggingSection is [logging].
@@ -86,6 +95,7 @@ func defaults(goos, programData string) Config {
 			WriteTimeout:     30 * time.Second,
 			IdleTimeout:      2 * time.Minute,
 		},
+		Status:  StatusSection{Port: 9101},
 		Logging: LoggingSection{Level: "info"},
 	}
 }
@@ -119,8 +129,15 @@ func (c *Config) Keys() []config.Key {
 			Usage: "Its key, PEM; nobody else may read the file."},
 		{Name: "tls.client_ca_file", Value: config.Path(&t.ClientCAFile, "the path of a PEM file"),
 			Usage: "The certificate authority that agents' certificates must come from, PEM; needed to receive."},
+		{Name: "tls.denylist_file", Value: config.Path(&t.DenylistFile, "the path of a file"),
+			Usage: "Who is not let in although an authority vouches for them, a JSON object a line, as rea-server pki revoke writes it. Looked at every second; it closes connections, too."},
 	}
 	keys = append(keys, c.limitKeys()...)
+	keys = append(keys,
+		config.Key{Name: "status.enabled", Value: config.Bool(&c.Status.Enabled),
+			Usage: "Serve /healthz and /metrics, on 127.0.0.1 only."},
+		config.Key{Name: "status.port", Value: config.Int(&c.Status.Port, 1, 65535),
+			Usage: "The port of that listener."})
 	return append(keys, config.Key{Name: "logging.level", Value: config.Enum(&c.Logging.Level, "debug", "info", "warn", "error"),
 		Usage: "How much the server's log on standard error tells."})
 }

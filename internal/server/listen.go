@@ -66,7 +66,11 @@ const maxReasons = 100
 
 // errorLog takes what net/http says by itself: handshakes that failed, mostly.
 func errorLog(l *slog.Logger) *log.Logger {
-	return log.New(&complaints{log: l, seen: map[string]*trouble.Trouble{}}, "", 0)
+	return log.New(newComplaints(l), "", 0)
+}
+
+func newComplaints(l *slog.Logger) *complaints {
+	return &complaints{log: l, seen: map[string]*trouble.Trouble{}}
 }
 
 func (c *complaints) Write(p []byte) (int, error) {

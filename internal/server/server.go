@@ -1,9 +1,10 @@
 // Package server is the receiver of rea-server: it wires the listener with its
-// certificates (identity) to the checks of every request (ingest) and these to
-// the database (store), and reads that database for the commands that show what
-// arrived.
+// certificates (identity, trust) to the checks of every request (ingest) and these
+// to the database (store), and reads that database for the commands that show what
+// arrived. It keeps a certificate authority for the commands that issue (pki).
 //
-// The whole configuration is in config.go.
+// The whole configuration is in config.go; gate.go decides who is let in and may
+// stay, reload.go what changes while the server runs.
 package server
 
 import (
@@ -13,12 +14,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
+	"github.com/rea-agent/rea/internal/status"
 	"github.com/rea-agent/rea/internal/wire"
 )
 
@@ -46,10 +51,29 @@ const stopTime = 10 * time.Second
 // maxHeader is many times what an agent sends.
 const maxHeader = 16 << 10
 
+// What clients are told whose certificate is not good any more.
+var (
+	errExpired = errors.New("the agent's certificate has expired: issue a new one")
+	errRevoked = errors.New("this agent was revoked")
+)
+
+// Options are what a server is made of.
+type Options struct {
+	Config  Config
+	Version string
+	Log     *slog.Logger
+
+	// Reload reads the configuration again, and tells which file it is in, or
+	// "". Only [tls] is taken of it. It may be nil.
+	Reload func() (c Config, file string, err error)
+	Hangup <-chan os.Signal // asks to reload at once; may be nil
+}
+
 // Run receives until ctx ends, finishes what is on its way, and closes the
 // database.
-func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
-	tls, err := identity.ServerTLS(identity.Server{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile})
+func Run(ctx context.Context, o Options) (err error) {
+	c, log, set, started := o.Config, o.Log, new(metric.Set), time.Now()
+	g, err := o.gate(set)
 	if err != nil {
 		return &kind{err, ErrConfig}
 	}
@@ -70,9 +94,35 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
+	page, err := listenStatus(&c.Status, set, o.Version, func() status.Report { return g.health(o.Version, started) }, log)
+	if err != nil {
+		return err
+	}
+	srv := httpServer(&c, g, ingest.New(keeper{db}, identity.Node, limits(c.Limits), log), log)
+	beside, stop := context.WithCancel(ctx)
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer stop()
+	others.Go(func() { g.run(beside) })
+	others.Go(func() { _ = g.certs.Run(beside) })
+	others.Go(func() { g.follow(beside) })
+	others.Go(func() { o.hangups(beside, g) })
+	if page != nil {
+		others.Go(func() {
+			if err := page.Run(beside); err != nil {
+				log.Error("status page", "error", err.Error())
+			}
+		})
+	}
+	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
+	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+}
+
+func httpServer(c *Config, g *gate, ingest http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(c.Limits), log)),
-		TLSConfig:         tls,
+		Handler:           g.handler(routes(ingest)),
+		TLSConfig:         g.tls(),
+		ConnState:         g.watch,
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: min(c.Limits.ReadTimeout, 10*time.Second),
 		ReadTimeout:       c.Limits.ReadTimeout,
@@ -82,8 +132,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		ErrorLog:          errorLog(log),
 	}
 	srv.Protocols.SetHTTP1(true)
-	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
-	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+	return srv
 }
 
 // serve runs srv until ctx ends or it fails.

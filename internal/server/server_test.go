@@ -96,7 +96,7 @@ func (r *running) again() {
 	r.log = &logbook{addr: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, r.config, slog.New(slog.NewJSONHandler(r.log, nil))) }()
+	go func() { done <- Run(ctx, Options{Config: r.config, Log: slog.New(slog.NewJSONHandler(r.log, nil))}) }()
 	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
 	r.t.Cleanup(func() {
 		if err := r.stop(); err != nil {
@@ -383,7 +383,7 @@ func TestWhatKeepsAServerFromStarting(t *testing.T) {
 	} {
 		config, _, _ := configure(t)
 		c.change(&config)
-		if err := Run(t.Context(), config, slog.New(slog.DiscardHandler)); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
+		if err := Run(t.Context(), Options{Config: config, Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

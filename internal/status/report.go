@@ -18,12 +18,22 @@ type Report struct {
 	Status        State           `json:"status"`
 	Reasons       []string        `json:"reasons,omitempty"` // why it is not ok
 	Version       string          `json:"version"`
-	Node          string          `json:"node"`
+	Node          string          `json:"node,omitempty"` // of an agent
 	UptimeSeconds float64         `json:"uptime_seconds"`
-	Sources       map[string]Part `json:"sources"`
+	Sources       map[string]Part `json:"sources,omitzero"` // of an agent
 	Sinks         map[string]Part `json:"sinks,omitempty"`
 	Sender        map[string]Part `json:"sender,omitempty"` // by lane; none without networking
 	Queue         map[string]Lane `json:"queue,omitempty"`
+	TLS           *Trust          `json:"tls,omitempty"` // none without TLS
+}
+
+// A Trust is the certificates in use.
+type Trust struct {
+	State     State                `json:"state"`
+	Expires   map[string]time.Time `json:"expires"`
+	Loaded    time.Time            `json:"loaded"`
+	Tried     time.Time            `json:"tried"`                // when they were last loaded, or that was tried
+	LastError string               `json:"last_error,omitempty"` // they are not valid now, or others cannot be loaded
 }
 
 // A Part is a source, a sink or the sender of a lane.

@@ -1,4 +1,4 @@
-// Package status answers on this machine, and to nobody else, how the agent
+// Package status answers on this machine, and to nobody else, how a program
 // fares: /healthz for a supervisor, /metrics for Prometheus, / for a reader.
 //
 // It listens on 127.0.0.1 alone, and answers only requests whose Host is a
@@ -138,7 +138,7 @@ func isLoopback(host string) bool {
 
 func index(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprint(w, "REA agent\n\n/healthz  how it fares, as JSON: 200 while it works, 503 while it does not\n/metrics  figures for Prometheus\n")
+	fmt.Fprint(w, "REA\n\n/healthz  how it fares, as JSON: 200 while it works, 503 while it does not\n/metrics  figures for Prometheus\n")
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
