@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/rea-agent/rea"
 
-// ground is what every room may stand on. It imports nothing of ours and at
-// most one module of others each.
+// ground is what every room may stand on. It imports nothing of ours, but what
+// rooms says, and at most one module of others each.
 var ground = map[string]string{
 	"internal/event":    "",
 	"internal/wire":     "github.com/klauspost/compress",
@@ -25,6 +25,7 @@ var ground = map[string]string{
 	"internal/metric":   "",
 	"internal/trouble":  "",
 	"internal/durable":  "golang.org/x/sys",
+	"internal/access":   "golang.org/x/sys",
 	"internal/procfs":   "golang.org/x/sys",
 	"internal/config":   "github.com/pelletier/go-toml/v2",
 	"internal/cli":      "golang.org/x/sys",
@@ -32,6 +33,7 @@ var ground = map[string]string{
 
 // A room may import these of ours; a name that ends in /* stands for all rooms below it.
 var rooms = []struct{ room, may string }{
+	{"internal/identity", "access"},
 	{"internal/queue", "durable metric"},
 	{"internal/collect", "event metric"},
 	{"internal/config/configtest", "config"},
@@ -46,8 +48,8 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/ingest", "wire trouble"},
 	{"internal/server/store", "wire event durable"},
 	{"internal/server/web", "event"},
-	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status event wire identity metric trouble durable config"},
-	{"internal/server", "server/* event wire identity metric trouble durable config"},
+	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status event wire identity metric trouble durable access config"},
+	{"internal/server", "server/* event wire identity metric trouble durable access config"},
 	{"internal/config/configtest", "config"},
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric"},
 	{"test/*", ""},
