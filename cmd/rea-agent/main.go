@@ -104,6 +104,9 @@ func (s *settings) agent(in *cli.Invocation) (*agent.Agent, error) {
 		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
 		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
 	})
+	if err == nil {
+		err = a.Confine(s.read)
+	}
 	return a, explain(err)
 }
 
@@ -116,6 +119,8 @@ func explain(err error) error {
 		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, agent.ErrConfig):
 		return cli.Fail(cli.Config, err, "")
+	case errors.Is(err, agent.ErrKernel):
+		return cli.Fail(cli.Unavailable, err, `with landlock = "auto" in [agent] it is confined as far as the kernel can`)
 	case errors.Is(err, fs.ErrPermission):
 		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, agent.ErrBusy):

@@ -4,7 +4,6 @@ package access
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -326,7 +325,7 @@ func TestAnotherUser(t *testing.T) {
 }
 
 func judgeAsAnother(t *testing.T, l layout) {
-	t.Log(fmt.Sprintf("judged as %d", os.Geteuid()))
+	t.Logf("judged as %d", os.Geteuid())
 	expect(t, Secret("key", l.at("own/key")))
 	expect(t, Folder("queue", l.at("own")))
 	expect(t, Guarded("certificate", l.at("roots.key")))

@@ -77,6 +77,7 @@ type Agent struct {
 	pipeline *pipeline.Pipeline
 	runner   *collect.Runner
 	status   *status.Server // nil when off
+	confined confinement    // set before Run
 	end      context.CancelCauseFunc
 }
 

@@ -32,6 +32,7 @@ type AgentSection struct {
 	BatchInterval time.Duration
 	MaxEventBytes int
 	RedactPII     bool
+	Landlock      string // auto, off, require
 }
 
 // CollectorsSection is [collectors] and the sections below it.
@@ -123,7 +124,7 @@ func defaults(goos, programData string) Config {
 		return CollectorSection{Enabled: true, Interval: interval, Timeout: 5 * time.Second}
 	}
 	return Config{
-		Agent: AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true},
+		Agent: AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true, Landlock: "auto"},
 		Collectors: CollectorsSection{
 			TopNProcs:           10,
 			RedactCmdline:       true,
@@ -179,6 +180,8 @@ func (c *Config) agentKeys() []config.Key {
 			Usage: "The longest line of an event; a longer one is cut inside its longest texts and marked truncated."},
 		{Name: "agent.redact_pii", Value: config.Bool(&a.RedactPII),
 			Usage: "Leave out user names, home folders and what else tells of a person."},
+		{Name: "agent.landlock", Value: config.Enum(&a.Landlock, "auto", "off", "require"),
+			Usage: `Confine the agent on Linux to the files and ports that it needs: "auto" as far as the kernel can, "require" not to start where it cannot confine both. Read at the start only.`},
 	}
 }
 

@@ -40,6 +40,7 @@ func (a *Agent) health() status.Report {
 	}
 	a.reportSources(&r, worse)
 	a.reportLocal(&r, worse)
+	a.reportConfinement(&r, worse)
 	for _, l := range a.output.lanes {
 		s := l.sender.State()
 		r.Sender[l.name] = status.Part{State: status.State(s.State), LastSuccess: s.LastSuccess, LastError: s.LastError, Failures: s.Failures}
