@@ -2,12 +2,14 @@ package agent
 
 import (
 	"errors"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/rea-agent/rea/internal/confine"
@@ -20,7 +22,7 @@ var ErrKernel = confine.ErrKernel
 // A confinement is what the agent took from itself.
 type confinement struct {
 	report status.Confinement
-	files  map[string]os.FileInfo // that were given one by one, as they were then
+	needs  []string // files that are read again while it runs, and could be then
 }
 
 // Confine takes from the process what the agent does not need, for ever and for
@@ -34,7 +36,7 @@ func (a *Agent) Confine(file string) error {
 		a.o.Log.Warn(`the agent is not confined: landlock = "off" in [agent]`)
 		return nil
 	}
-	rules := rulesOf(&a.o.Config, file, os.Geteuid() == 0)
+	rules, needs := rulesOf(&a.o.Config, file, os.Geteuid() == 0)
 	s, err := rules.Apply(mode == "require")
 	a.confined.report.ABI = s.ABI
 	switch {
@@ -53,50 +55,50 @@ func (a *Agent) Confine(file string) error {
 		if !s.TCP {
 			a.confined.report.State = status.ConfinedFiles
 		}
-		a.confined.remember(rules)
+		a.confined.needs = slices.DeleteFunc(needs, func(path string) bool { return readable(path) != nil })
 		a.o.Log.Info("confined by Landlock", "abi", s.ABI, "files", s.File, "tcp", s.TCP)
 	}
 	return nil
 }
 
-// remember notes which files were given one by one. The right is to the file and
-// not to its name: one that takes its place cannot be read.
-func (c *confinement) remember(r confine.Rules) {
-	c.files = map[string]os.FileInfo{}
-	for _, path := range r.Read {
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			c.files[path] = info
-		}
+func readable(path string) error {
+	f, err := os.Open(path)
+	if err == nil {
+		_ = f.Close() // nothing was done with it
 	}
+	return err
 }
 
 // reportConfinement reports how far the agent is confined, and degrades it where
-// a file that it needs was replaced since.
+// it can no longer read a file. A right is to a file or a folder and not to a
+// name: what takes the place of a file that was given alone is another one.
 func (a *Agent) reportConfinement(r *status.Report, worse func(status.State, string, ...any)) {
 	if a.confined.report.State == "" {
 		return // this program does not confine it
 	}
 	report := a.confined.report
-	for path, was := range a.confined.files {
-		if now, err := os.Stat(path); err == nil && !os.SameFile(was, now) {
-			worse(status.Degraded, "%s was replaced since the agent confined itself, and cannot be read any more: start the agent again, or run it as a user of its own", path)
+	for _, path := range a.confined.needs {
+		if errors.Is(readable(path), fs.ErrPermission) {
+			worse(status.Degraded, "%s was replaced since the agent confined itself, or its mode changed, and cannot be read any more: start the agent again", path)
 		}
 	}
 	r.Confinement = &report
 }
 
-// rulesOf lists what the agent needs after its start. A new collector that reads
+// rulesOf lists what the agent needs after its start, and those files among it
+// that it reads again. A new collector that reads
 // a file of its own adds it here; one that executes a program, like journalctl,
 // would need its program and libraries under rights to execute, which confine does
 // not have so far.
-func rulesOf(c *Config, file string, root bool) confine.Rules {
-	r := confine.Rules{Read: []string{"/proc", "/sys", "/usr/share/zoneinfo", "/usr/lib/os-release", "/run/host/container-manager", "/run/systemd/container"}}
-	system := []string{"/etc/os-release", "/etc/localtime", "/etc/timezone"}
+func rulesOf(c *Config, file string, root bool) (r confine.Rules, needs []string) {
+	r.Read = []string{"/proc", "/sys", "/usr/share/zoneinfo", "/run/host/container-manager", "/run/systemd/container"}
+	system := []string{"/etc/os-release", "/usr/lib/os-release", "/etc/localtime", "/etc/timezone"}
+	var named []string
 	if processes(c).Users {
 		system = append(system, "/etc/passwd")
 	}
 	if file != "" {
-		r.Read = append(r.Read, around(file)...)
+		named = append(named, file)
 	}
 	if c.Logging.Mode == "file" {
 		r.Write = append(r.Write, written(filepath.Dir(c.Logging.FilePath)))
@@ -107,7 +109,7 @@ func rulesOf(c *Config, file string, root bool) confine.Rules {
 		r.Connect = ports(&c.Networking)
 		for _, f := range []string{c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey} {
 			if f != "" {
-				r.Read = append(r.Read, around(f)...)
+				named = append(named, f)
 			}
 		}
 		if c.TLS.CAFile == "" {
@@ -117,8 +119,13 @@ func rulesOf(c *Config, file string, root bool) confine.Rules {
 	if c.Status.Enabled {
 		r.Bind = []uint16{uint16(c.Status.Port)}
 	}
+	for _, f := range named {
+		r.Read = append(r.Read, around(f)...)
+	}
 	r.Read = append(r.Read, settings(system, root)...)
-	return r
+	slices.Sort(r.Read)
+	r.Read = slices.Compact(r.Read)
+	return r, append(named, system...)
 }
 
 // settings returns how the system's settings can be read for as long as the agent
@@ -149,17 +156,21 @@ func around(file string) []string {
 	if err != nil {
 		return nil
 	}
-	places := []string{file}
-	if real, err := filepath.EvalSymlinks(file); err == nil && real != file {
-		places = append(places, real)
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		real = file // not there yet
 	}
-	for i, p := range places {
-		if dir := filepath.Dir(p); filepath.Dir(dir) != "/" {
-			places[i] = dir
-		}
+	var places []string
+	if dir := filepath.Dir(file); real != file && !top(dir) {
+		places = append(places, dir) // the link may become a file
 	}
-	return places
+	if dir := filepath.Dir(real); !top(dir) {
+		return append(places, dir)
+	}
+	return append(places, real)
 }
+
+func top(dir string) bool { return filepath.Dir(dir) == "/" }
 
 // written returns the folder that dir is, which is there, without links.
 func written(dir string) string {

@@ -63,6 +63,11 @@ func runProbe(t *testing.T, program string, uid int) {
 	for name, mode := range map[string]os.FileMode{"etc/agent.toml": 0o644, "data/events.db": 0o644, "other/secret": 0o600, "program": 0o755} {
 		check(t, os.WriteFile(at(name), []byte("#!/bin/true\n"), mode))
 	}
+	alone := dir + ".crt" // in a folder at the top
+	t.Cleanup(func() { _ = os.Remove(alone) })
+	ca, err := os.ReadFile(at("certs/ca.crt"))
+	check(t, err)
+	check(t, os.WriteFile(alone, ca, 0o644))
 	bytes, err := os.ReadFile(program)
 	check(t, err)
 	check(t, os.WriteFile(at("probe"), bytes, 0o755))
@@ -88,9 +93,11 @@ func runProbe(t *testing.T, program string, uid int) {
 	said := new(strings.Builder)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		fmt.Fprintln(said, lines.Text())
-		if lines.Text() == "confined" { // now exchange a certificate, as a renewal does
-			check(t, os.WriteFile(at("certs/new"), []byte("renewed"), 0o644))
-			check(t, os.Rename(at("certs/new"), at("certs/agent.crt")))
+		if lines.Text() == "confined" { // now exchange files, as a renewal does
+			for _, name := range []string{at("certs/agent.crt"), alone} {
+				check(t, os.WriteFile(name+".new", []byte("renewed"), 0o644))
+				check(t, os.Rename(name+".new", name))
+			}
 			_, err := io.WriteString(in, "go on\n")
 			check(t, err)
 		}
@@ -147,7 +154,8 @@ func TestProbe(t *testing.T) {
 	_, err := fmt.Sscan(os.Getenv("REA_PROBE_PORTS"), &p.server, &p.other, &p.status, &p.otherBind)
 	check(t, err)
 	threads := p.threads()
-	a, err := New(Options{Config: p.config(), Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Stdout: os.Stdout})
+	c := p.config()
+	a, err := New(Options{Config: c, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)), Stdout: os.Stdout})
 	check(t, err)
 	check(t, a.Confine(p.at("etc/agent.toml")))
 	for _, try := range threads {
@@ -156,13 +164,16 @@ func TestProbe(t *testing.T) {
 	p.files()
 	p.network()
 	p.programs()
-	p.replaced()
 	report := a.health()
 	if report.Confinement == nil || report.Confinement.ABI != confine.ABI() || confine.ABI() >= confine.RequiredABI && report.Confinement.State != status.Confined {
 		t.Errorf("/healthz says %+v", report.Confinement)
 	}
 	if report.Status != status.OK {
 		t.Errorf("/healthz says %s: %v", report.Status, report.Reasons)
+	}
+	p.replaced()
+	if report = a.health(); report.Status != status.Degraded || len(report.Reasons) != 1 || !strings.Contains(report.Reasons[0], c.TLS.CAFile+" was replaced") {
+		t.Errorf("/healthz says %s: %v, want that the authority cannot be read again", report.Status, report.Reasons)
 	}
 	ctx, end := context.WithTimeout(t.Context(), time.Second)
 	defer end()
@@ -182,7 +193,7 @@ func (p probe) config() Config {
 	c.Status = StatusSection{Enabled: true, Port: p.status}
 	c.Networking.Enabled, c.Networking.QueueDir, c.Networking.QueueMinFreeBytes = true, p.at("queue"), 0
 	c.Networking.Endpoint = "https://127.0.0.1:" + strconv.Itoa(p.server)
-	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = p.at("certs/ca.crt"), p.at("certs/agent.crt"), p.at("certs/agent.key")
+	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = p.dir+".crt", p.at("certs/agent.crt"), p.at("certs/agent.key")
 	return c
 }
 
@@ -329,4 +340,6 @@ func (p probe) replaced() {
 	if err != nil || string(text) != "renewed" {
 		p.Errorf("the renewed certificate: %q, %v", text, err)
 	}
+	_, err = os.ReadFile(p.dir + ".crt")
+	p.refused("read a file that took the place of one that was given alone", err)
 }

@@ -10,13 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rea-agent/rea/internal/confine"
-	"github.com/rea-agent/rea/internal/status"
 )
 
 func TestTheRulesAreWhatTheConfigurationNeeds(t *testing.T) {
 	dir := t.TempDir()
 	c := defaults("linux", "")
-	r := rulesOf(&c, "", true)
+	r, _ := rulesOf(&c, "", true)
 	if r.Write != nil || r.Connect != nil || r.Bind != nil {
 		t.Errorf("without networking, file and status page: %+v", r)
 	}
@@ -30,7 +29,7 @@ func TestTheRulesAreWhatTheConfigurationNeeds(t *testing.T) {
 	c.Status = StatusSection{Enabled: true, Port: 9101}
 	c.Networking.Enabled, c.Networking.Endpoint, c.Networking.QueueDir = true, "https://rea.example.org:8443", filepath.Join(dir, "queue")
 	c.TLS.CAFile = filepath.Join(dir, "certs/ca.crt")
-	r = rulesOf(&c, filepath.Join(dir, "etc/agent.toml"), true)
+	r, needs := rulesOf(&c, filepath.Join(dir, "etc/agent.toml"), true)
 	if d := cmp.Diff(confine.Rules{Write: []string{filepath.Join(dir, "log"), filepath.Join(dir, "queue")}, Connect: []uint16{8443, 53}, Bind: []uint16{9101}},
 		confine.Rules{Write: r.Write, Connect: r.Connect, Bind: r.Bind}); d != "" {
 		t.Error(d)
@@ -43,11 +42,16 @@ func TestTheRulesAreWhatTheConfigurationNeeds(t *testing.T) {
 	if slices.Contains(r.Read, "/etc/ssl/certs") {
 		t.Error("the system's authorities can be read, and another one was named")
 	}
+	for _, want := range []string{filepath.Join(dir, "etc/agent.toml"), c.TLS.CAFile, "/etc/resolv.conf"} {
+		if !slices.Contains(needs, want) {
+			t.Errorf("%s is not read again: %v", want, needs)
+		}
+	}
 	c.TLS.CAFile = ""
-	if r = rulesOf(&c, "", true); !slices.Contains(r.Read, "/etc/ssl/certs") {
+	if r, _ = rulesOf(&c, "", true); !slices.Contains(r.Read, "/etc/ssl/certs") {
 		t.Error("the system's authorities cannot be read")
 	}
-	if r = rulesOf(&c, "", false); !slices.Contains(r.Read, "/etc") || slices.Contains(r.Read, "/etc/hosts") {
+	if r, _ = rulesOf(&c, "", false); !slices.Contains(r.Read, "/etc") || slices.Contains(r.Read, "/etc/hosts") {
 		t.Errorf("a user without rights reads /etc, whose files are replaced: %v", r.Read)
 	}
 }
@@ -89,26 +93,5 @@ func TestPortsThatSendingConnectsTo(t *testing.T) {
 		if d := cmp.Diff(c.want, ports(&NetworkingSection{Endpoint: c.endpoint, Proxy: c.proxy})); d != "" {
 			t.Errorf("%s by %q: %s", c.endpoint, c.proxy, d)
 		}
-	}
-}
-
-func TestAFileThatWasReplacedSinceIsTold(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "resolv.conf")
-	check(t, os.WriteFile(file, nil, 0o600))
-	a := new(Agent)
-	a.confined.report.State = status.Confined
-	a.confined.remember(confine.Rules{Read: []string{dir, file, "/nowhere"}})
-	said := func() (reasons []string) {
-		a.reportConfinement(new(status.Report), func(s status.State, format string, args ...any) { reasons = append(reasons, string(s)) })
-		return reasons
-	}
-	if got := said(); got != nil {
-		t.Errorf("before: %v", got)
-	}
-	check(t, os.WriteFile(file+".new", nil, 0o600))
-	check(t, os.Rename(file+".new", file))
-	if d := cmp.Diff([]string{"degraded"}, said()); d != "" {
-		t.Error(d)
 	}
 }
