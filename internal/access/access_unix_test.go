@@ -265,7 +265,7 @@ func TestWhoseGroupMayWrite(t *testing.T) {
 		{"another group of the owner", user{uid: bob, groups: []uint32{staff}}, bob, staff, false, false, false},
 		{"root's folders are up to root", user{uid: bob}, 0, staff, false, false, true},
 		{"a group that root lets this process in by", user{uid: bob, groups: []uint32{staff}}, 0, staff, true, true, true},
-		{"root's group", user{}, 0, 0, false, false, true},
+		{"root's group", user{groups: []uint32{0}}, 0, 0, false, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLayout(t)

@@ -89,7 +89,7 @@ func (a *Agent) reportConfinement(r *status.Report, worse func(status.State, str
 // that it reads again. A new collector that reads
 // a file of its own adds it here; one that executes a program, like journalctl,
 // would need its program and libraries under rights to execute, which confine does
-// not have so far.
+// not have so far, and /dev/null.
 func rulesOf(c *Config, file string, root bool) (r confine.Rules, needs []string) {
 	r.Read = []string{"/proc", "/sys", "/usr/share/zoneinfo", "/run/host/container-manager", "/run/systemd/container"}
 	system := []string{"/etc/os-release", "/usr/lib/os-release", "/etc/localtime", "/etc/timezone"}

@@ -60,7 +60,7 @@ func runProbe(t *testing.T, program string, uid int) {
 	for _, name := range []string{"ca.crt", "agent.crt", "agent.key"} {
 		check(t, os.Rename(at("made/"+name), at("certs/"+name)))
 	}
-	for name, mode := range map[string]os.FileMode{"etc/agent.toml": 0o644, "data/events.db": 0o644, "other/secret": 0o600, "program": 0o755} {
+	for name, mode := range map[string]os.FileMode{"etc/agent.toml": 0o644, "data/events.db": 0o644, "other/secret": 0o600} {
 		check(t, os.WriteFile(at(name), []byte("#!/bin/true\n"), mode))
 	}
 	alone := dir + ".crt" // in a folder at the top
@@ -70,7 +70,9 @@ func runProbe(t *testing.T, program string, uid int) {
 	check(t, os.WriteFile(alone, ca, 0o644))
 	bytes, err := os.ReadFile(program)
 	check(t, err)
-	check(t, os.WriteFile(at("probe"), bytes, 0o755))
+	for _, name := range []string{"probe", "queue/program"} { // needs no other file to be executed
+		check(t, os.WriteFile(at(name), bytes, 0o755))
+	}
 	if os.Geteuid() == 0 {
 		check(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error { return errors.Join(err, os.Lchown(path, uid, uid)) }))
 		check(t, os.Lchown(at("other/secret"), 4711, 4711))
@@ -245,7 +247,7 @@ func (p probe) files() {
 			p.works("read "+path, read(path))
 		}
 	}
-	for _, path := range []string{"/etc/shadow", "/proc/1/root/etc/shadow", "/proc/1/environ", p.at("other/secret"), p.at("data/events.db"), p.at("program"), "/bin/true", "/etc/ssl/openssl.cnf"} {
+	for _, path := range []string{"/etc/shadow", "/proc/1/root/etc/shadow", "/proc/1/environ", p.at("other/secret"), p.at("data/events.db"), p.at("probe"), "/bin/true", "/etc/ssl/openssl.cnf"} {
 		if _, err := os.Stat(path); err != nil || os.Geteuid() != 0 && path == "/etc/ssl/openssl.cnf" {
 			continue
 		}
@@ -275,7 +277,7 @@ func (p probe) files() {
 	for _, name := range []string{p.at("file"), p.at("etc/new"), p.at("certs/new"), "/tmp/rea-probe-new", "/dev/shm/rea-probe-new"} {
 		p.refused("make "+name, os.WriteFile(name, nil, 0o600))
 	}
-	for _, name := range []string{p.at("etc/agent.toml"), p.at("certs/agent.crt"), p.at("data/events.db")} {
+	for _, name := range []string{p.at("etc/agent.toml"), p.at("certs/agent.crt"), p.at("data/events.db"), p.dir + ".crt"} {
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		p.refused("write "+name, err)
 		if err == nil {
@@ -324,11 +326,11 @@ func (p probe) network() {
 }
 
 func (p probe) programs() {
-	p.refused("execute /bin/true", exec.Command("/bin/true").Run())
-	p.refused("execute a program beside", exec.Command(p.at("program")).Run())
-	p.works("write a program", os.WriteFile(p.at("queue/program"), []byte("#!/bin/true\n"), 0o700))
-	p.refused("execute it", exec.Command(p.at("queue/program")).Run())
-	p.works("remove it", os.Remove(p.at("queue/program")))
+	for _, program := range []string{"/bin/true", p.at("probe"), p.at("queue/program")} {
+		cmd := exec.Command(program, "-test.run", "^$")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stdout // or it would be /dev/null that is refused
+		p.refused("execute "+program, cmd.Run())
+	}
 }
 
 // replaced reads a certificate that was exchanged since.
