@@ -150,7 +150,7 @@ type probe struct {
 func TestProbe(t *testing.T) {
 	dir := os.Getenv("REA_PROBE")
 	if dir == "" {
-		t.Skip("run by TestNothingOutsideTheListWorks")
+		return // it is no test of its own
 	}
 	p := probe{T: t, dir: dir}
 	_, err := fmt.Sscan(os.Getenv("REA_PROBE_PORTS"), &p.server, &p.other, &p.status, &p.otherBind)
