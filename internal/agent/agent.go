@@ -80,9 +80,11 @@ type Agent struct {
 	metrics  *metric.Set
 	output   *output
 	ledger   *ledger.Ledger // nil where nothing is delivered
+	policy   *redact.Policy
 	pipeline *pipeline.Pipeline
 	runner   *collect.Runner
 	status   *status.Server // nil when off
+	confined confinement    // set before Run
 	end      context.CancelCauseFunc
 }
 
@@ -91,8 +93,8 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	o.Log = slog.New(redact.Log(o.Log.Handler()))
 	a := &Agent{o: o, started: time.Now(), metrics: new(metric.Set), end: func(error) {}}
-	policy, err := Redaction(&o.Config)
-	if err != nil {
+	var err error
+	if a.policy, err = Redaction(&o.Config); err != nil {
 		return nil, err
 	}
 	hostname, err := os.Hostname()
@@ -109,7 +111,7 @@ func New(o Options) (*Agent, error) {
 		Node:          a.node,
 		Host:          hostname,
 		MaxEventBytes: o.Config.Agent.MaxEventBytes,
-		Redact:        pipeline.Redactor(policy),
+		Redact:        pipeline.Redactor(a.policy),
 		Metrics:       a.output.metrics,
 		Evidence:      a.output.evidence,
 		Tees:          a.output.tees,
@@ -118,7 +120,7 @@ func New(o Options) (*Agent, error) {
 		Log:           o.Log,
 	})
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
-	for _, s := range sources(&o.Config, policy) {
+	for _, s := range sources(&o.Config, a.policy) {
 		if s.section.Enabled {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}

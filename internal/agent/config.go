@@ -33,6 +33,7 @@ type AgentSection struct {
 	BatchInterval time.Duration
 	MaxEventBytes int
 	RedactPII     bool
+	Landlock      string // auto, off, require
 }
 
 // RedactSection is [redact].
@@ -130,7 +131,7 @@ func defaults(goos, programData string) Config {
 		return CollectorSection{Enabled: true, Interval: interval, Timeout: 5 * time.Second}
 	}
 	return Config{
-		Agent:  AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true},
+		Agent:  AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true, Landlock: "auto"},
 		Redact: RedactSection{Fields: []string{}},
 		Collectors: CollectorsSection{
 			TopNProcs:           10,
@@ -188,6 +189,8 @@ func (c *Config) agentKeys() []config.Key {
 			Usage: "The longest line of an event; a longer one is cut inside its longest texts and marked truncated."},
 		{Name: "agent.redact_pii", Value: config.Bool(&a.RedactPII),
 			Usage: "Leave out user names, home folders and what else tells of a person; with redact.hash_key_file, a keyed hash stands for a name. Passwords, tokens and keys are left out in any case."},
+		{Name: "agent.landlock", Value: config.Enum(&a.Landlock, "auto", "off", "require"),
+			Usage: `Confine the agent on Linux to the files and ports that it needs: "auto" as far as the kernel can, "require" not to start where it cannot confine both. Read at the start only.`},
 	}
 }
 

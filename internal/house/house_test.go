@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/rea-agent/rea"
 
-// ground is what every room may stand on. It imports nothing of ours and at
-// most one module of others each.
+// ground is what every room may stand on. It imports nothing of ours, but what
+// rooms says, and at most one module of others each.
 var ground = map[string]string{
 	"internal/event":    "",
 	"internal/wire":     "github.com/klauspost/compress",
@@ -26,6 +26,8 @@ var ground = map[string]string{
 	"internal/trouble":  "",
 	"internal/redact":   "",
 	"internal/durable":  "golang.org/x/sys",
+	"internal/access":   "golang.org/x/sys",
+	"internal/confine":  "github.com/landlock-lsm/go-landlock",
 	"internal/procfs":   "golang.org/x/sys",
 	"internal/config":   "github.com/pelletier/go-toml/v2",
 	"internal/cli":      "golang.org/x/sys",
@@ -33,6 +35,7 @@ var ground = map[string]string{
 
 // A room may import these of ours; a name that ends in /* stands for all rooms below it.
 var rooms = []struct{ room, may string }{
+	{"internal/identity", "access"},
 	{"internal/queue", "durable metric"},
 	{"internal/collect", "event metric"},
 	{"internal/config/configtest", "config"},
@@ -50,8 +53,8 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/store", "wire event durable"},
 	{"internal/server/pki", "identity durable"},
 	{"internal/server/web", "event"},
-	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust event wire identity metric trouble redact durable config"},
-	{"internal/server", "server/* status trust event wire identity metric trouble durable config"},
+	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust event wire identity metric trouble redact durable access confine config"},
+	{"internal/server", "server/* status trust event wire identity metric trouble durable access config"},
 	{"internal/config/configtest", "config"},
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},
 	{"test/*", ""},

@@ -362,6 +362,9 @@ func readFile(what, name string) ([]byte, error) {
 
 func readCertificates(what, name string) ([]*x509.Certificate, error) {
 	rest, err := readFile(what, name)
+	if err == nil {
+		err = guarded(what, name)
+	}
 	if err != nil {
 		return nil, err
 	}
