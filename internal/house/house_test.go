@@ -46,6 +46,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/ingest", "wire trouble"},
 	{"internal/server/store", "wire event durable"},
 	{"internal/server/pki", "identity durable"},
+	{"internal/server/registrar", "wire identity metric trouble server/pki"},
 	{"internal/server/web", "event"},
 	{"internal/agent", "collect collect/* pipeline sink/* queue deadletter ship status trust event wire identity metric trouble durable config"},
 	{"internal/server", "server/* status trust event wire identity metric trouble durable config"},
