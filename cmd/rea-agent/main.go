@@ -62,6 +62,7 @@ func program() *cli.Program {
 				{Name: "schema", Summary: "print the JSON Schema of the file", Run: s.configSchema},
 			}},
 			queueCommand(s),
+			enrollCommand(),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},

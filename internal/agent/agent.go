@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect"
@@ -81,6 +82,7 @@ type Agent struct {
 	runner   *collect.Runner
 	status   *status.Server // nil when off
 	end      context.CancelCauseFunc
+	loaded   atomic.Pointer[TLSSection] // what the certificates in use were loaded by
 
 	inherited []event.Missing // losses of this machine's earlier name
 }
@@ -170,6 +172,7 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 	}
 	if a.output.trust != nil {
 		others.Go(func() { _ = a.output.trust.Run(ctx) })
+		others.Go(func() { _ = a.output.renewer.Run(ctx) })
 	}
 	others.Go(func() { a.hangups(ctx) })
 	if a.status != nil {
