@@ -32,8 +32,8 @@ import (
 
 // The files of an enrolment.
 const (
-	PairFile = "agent.pem"     // the key and the certificate
-	keyFile  = "enrolling.key" // the key, until there is a certificate
+	PairFile = "agent.pem"  // the key and the certificate
+	pending  = "enrolling-" // and the id of a token: the key, until there is a certificate
 )
 
 // What kept a machine from becoming an agent, or from staying one.
@@ -82,7 +82,7 @@ func Enroll(ctx context.Context, o Options) (*Enrolled, error) {
 	if err := e.vacant(o.Force); err != nil {
 		return nil, err
 	}
-	key, err := pendingKey(o.Dir, o.Key)
+	key, err := pendingKey(o.Dir, token, o.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +121,10 @@ func (e *Enrolled) vacant(force bool) error {
 	return nil
 }
 
-// pendingKey returns the key that an enrolment that was cut short left in dir, or
-// makes one and writes it there.
-func pendingKey(dir, kind string) (crypto.Signer, error) {
-	name := filepath.Join(dir, keyFile)
+// pendingKey returns the key that an enrolment with that token left in dir when it
+// was cut short, or makes one and writes it there.
+func pendingKey(dir string, token identity.Token, kind string) (crypto.Signer, error) {
+	name := filepath.Join(dir, pending+token.Hash()[:12]+".key")
 	key, err := identity.LoadKey("key of an enrolment", name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
@@ -142,7 +142,18 @@ func pendingKey(dir, kind string) (crypto.Signer, error) {
 	return key, durable.WriteFile(name, text, 0o600)
 }
 
-func removePending(dir string) error { return durable.Remove(filepath.Join(dir, keyFile)) }
+// removePending removes the keys of enrolments that were cut short, and what a kill
+// left of files that were being written.
+func removePending(dir string) error {
+	var errs []error
+	for _, pattern := range []string{pending + "*", PairFile + ".*.tmp", identity.CAFile + ".*.tmp"} {
+		names, _ := filepath.Glob(filepath.Join(dir, pattern)) // fails for patterns that are none
+		for _, name := range names {
+			errs = append(errs, durable.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // write writes the authority and then, in one step, the key with its certificate:
 // the machine is an agent when that stands.
