@@ -147,9 +147,9 @@ func pendingKey(dir string, token identity.Token, kind string) (crypto.Signer, e
 func removePending(dir string) error {
 	var errs []error
 	for _, pattern := range []string{pending + "*", PairFile + ".*.tmp", identity.CAFile + ".*.tmp"} {
-		names, _ := filepath.Glob(filepath.Join(dir, pattern)) // fails for patterns that are none
+		names, _ := fs.Glob(os.DirFS(dir), pattern) // fails for patterns that are none
 		for _, name := range names {
-			errs = append(errs, durable.Remove(name))
+			errs = append(errs, durable.Remove(filepath.Join(dir, name)))
 		}
 	}
 	return errors.Join(errs...)
