@@ -2,7 +2,7 @@
 // the pipeline to where events are safe, and that to the server.
 //
 // config.go is the whole configuration, sources.go the list of collectors,
-// output.go where events go; this file is the agent's life. The agent stops in
+// output.go where events go, tls.go what changes while it runs; this file is the agent's life. The agent stops in
 // the order of the flow: the sources first, then a last event that says so, then
 // the writers with what they still hold, then the senders. What the server has not
 // acknowledged by then is in the queue and goes out at the next start.

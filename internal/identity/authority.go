@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -244,7 +243,7 @@ func strong(public crypto.PublicKey) error {
 
 // Names returns what a server with this certificate may be called.
 func Names(c *x509.Certificate) []string {
-	return append(slices.Clone(c.DNSNames), ipTexts([]net.IP(c.IPAddresses))...)
+	return append(slices.Clone(c.DNSNames), ipTexts(c.IPAddresses)...)
 }
 
 // Save writes the authority as CAFile and CAKey into the folder dir, the

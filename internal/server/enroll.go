@@ -82,6 +82,13 @@ func (i *issuer) renew() http.Handler {
 	return i.registrar.Renew()
 }
 
+// close frees the port where run did not begin.
+func (i *issuer) close() {
+	if i != nil && i.listener != nil {
+		_ = i.listener.Close()
+	}
+}
+
 // welcome is the configuration of the next handshake with a stranger.
 func (i *issuer) welcome() (*tls.Config, error) {
 	ca, err := i.registrar.CA()

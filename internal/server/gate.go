@@ -42,7 +42,6 @@ type gate struct {
 
 // A tenant is an open connection.
 type tenant struct {
-	conn *tls.Conn
 	set  *identity.Set // by which it was let in, or looked at last; nil before the handshake
 	cert []*x509.Certificate
 }
@@ -83,7 +82,7 @@ func (g *gate) watch(c net.Conn, state http.ConnState) {
 	defer g.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		g.tenants[conn.NetConn()] = &tenant{conn: conn}
+		g.tenants[conn.NetConn()] = new(tenant)
 	case http.StateActive:
 		if t := g.tenants[conn.NetConn()]; t != nil && t.cert == nil {
 			t.cert = conn.ConnectionState().PeerCertificates
@@ -108,43 +107,57 @@ func (g *gate) run(ctx context.Context) {
 	}
 }
 
-// evict closes the connections that may not stay.
+// evict closes the connections that may not stay. Nobody waits while it looks at
+// what they have shown.
 func (g *gate) evict(now time.Time) {
 	set := g.certs.Set()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for raw, t := range g.tenants {
-		if t.cert == nil {
-			continue // it has not asked for anything
-		}
-		why := g.stay(t, set, now)
-		if why == nil {
+	for raw, t := range g.served() {
+		if why := g.stay(t, set, now); why != nil {
+			g.close(raw, t, why)
 			continue
 		}
-		if g.said.said(why.Error()) {
-			g.log.Warn("connection closed: its certificate is not good any more", "client", raw.RemoteAddr().String(), "reason", why.Error(), "certificate", about(t.cert[0]))
+		g.mu.Lock()
+		if there := g.tenants[raw]; there != nil && there.set == t.set {
+			there.set = set
 		}
-		g.closed.Inc()
-		delete(g.tenants, raw)
-		_ = raw.Close() // not that of TLS, which could wait for the client
+		g.mu.Unlock()
 	}
 }
 
+// served returns the connections that have asked for something.
+func (g *gate) served() map[net.Conn]tenant {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make(map[net.Conn]tenant, len(g.tenants))
+	for raw, t := range g.tenants {
+		if t.cert != nil {
+			list[raw] = *t
+		}
+	}
+	return list
+}
+
+func (g *gate) close(raw net.Conn, t tenant, why error) {
+	_ = raw.Close() // not that of TLS, which could wait for the client
+	who := about(t.cert[0])
+	if g.said.said(who + why.Error()) {
+		g.log.Warn("connection closed: its certificate is not good any more", "client", raw.RemoteAddr().String(), "reason", why.Error(), "certificate", who)
+	}
+	g.closed.Inc()
+	g.mu.Lock()
+	delete(g.tenants, raw)
+	g.mu.Unlock()
+}
+
 // stay reports, as an error, why a connection may not stay.
-func (g *gate) stay(t *tenant, set *identity.Set, now time.Time) error {
+func (g *gate) stay(t tenant, set *identity.Set, now time.Time) error {
 	if err := g.refuse(t.cert, now); err != nil {
 		return err
 	}
-	if t.set == nil || t.set == set {
+	if t.set == nil || t.set == set || t.set.Same(set) {
 		return nil
 	}
-	if !t.set.Same(set) {
-		if err := set.Admits(t.cert, now); err != nil {
-			return err
-		}
-	}
-	t.set = set
-	return nil
+	return set.Admits(t.cert, now)
 }
 
 // refuse reports, as an error, why who showed these certificates is not served.

@@ -30,8 +30,11 @@ func (g *gate) health(version string, started time.Time) status.Report {
 	if r.TLS.State != status.OK {
 		r.Status, r.Reasons = status.Degraded, []string{r.TLS.LastError}
 	}
+	if err := g.deny.State().Err; err != nil {
+		r.Status, r.Reasons = status.Degraded, append(r.Reasons, fmt.Sprintf("the denylist is not taken: %v", err))
+	}
 	if err := g.certs.Set().Check(time.Now()); err != nil {
-		r.Status, r.Reasons = status.Failing, []string{fmt.Sprintf("no agent is let in: %v", err)}
+		r.Status, r.Reasons = status.Failing, append(r.Reasons, fmt.Sprintf("no agent is let in: %v", err))
 	}
 	return r
 }

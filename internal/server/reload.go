@@ -23,7 +23,7 @@ func (o *Options) gate(set *metric.Set) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	deny, err := identity.NewLive(o.denylist)
+	deny, err := identity.NewLive((&denier{o: o, named: o.Config.TLS.DenylistFile}).load)
 	if err != nil {
 		return nil, err
 	}
@@ -71,22 +71,27 @@ func (f *follower) load() (*identity.Set, []string, error) {
 	return set, f.files, nil
 }
 
-// denylist loads the list that the configuration names as it is then; an empty one
-// where it names none.
-func (o *Options) denylist() (*identity.Denylist, []string, error) {
-	c, file := o.Config, ""
-	if o.Reload != nil {
-		again, name, err := o.Reload()
-		if err != nil {
-			return nil, []string{c.TLS.DenylistFile}, fmt.Errorf("the configuration is not taken: %w", err)
-		}
-		c, file = again, name
+// A denier loads the denylist that the configuration names as it is then; an empty
+// one where it names none. It is called by one goroutine at a time.
+type denier struct {
+	o           *Options
+	file, named string // of the configuration, and of the denylist
+}
+
+// load goes on with the file that was named where the configuration cannot be
+// read: that must not keep a revocation from being obeyed. follower says it.
+func (d *denier) load() (*identity.Denylist, []string, error) {
+	if d.o.Reload == nil {
+		d.named = d.o.Config.TLS.DenylistFile
+	} else if c, file, err := d.o.Reload(); err == nil {
+		d.file, d.named = file, c.TLS.DenylistFile
 	}
-	if c.TLS.DenylistFile == "" {
-		return new(identity.Denylist), []string{file}, nil
+	files := []string{d.file, d.named}
+	if d.named == "" {
+		return new(identity.Denylist), files, nil
 	}
-	d, err := identity.LoadDenylist(c.TLS.DenylistFile)
-	return d, []string{file, c.TLS.DenylistFile}, err
+	list, err := identity.LoadDenylist(d.named)
+	return list, files, err
 }
 
 // postpone names the keys that are other now than when the server started, and

@@ -3,7 +3,12 @@ package server
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
 )
 
 // eventually waits for something; how long it takes does not matter.
@@ -44,13 +50,9 @@ func (r *running) trusts(dirs ...string) {
 }
 
 // agent is a client with a certificate from the authority in the folder.
-func (r *running) agent(ca string, change func(*x509.Certificate)) *http.Client {
+func (r *running) agent(ca string) *http.Client {
 	r.t.Helper()
-	cert := r.issue(func(c *x509.Certificate) {
-		if change != nil {
-			change(c)
-		}
-	}, ca)
+	cert := r.issue(func(*x509.Certificate) {}, ca)
 	conf := r.trusting()
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 	return r.client(conf)
@@ -88,7 +90,7 @@ func TestAnotherAuthorityLetsConnectionsGoOnAndItsWithdrawalClosesThem(t *testin
 	if _, err := MakeCertificates(others, nil); err != nil {
 		t.Fatal(err)
 	}
-	first, second := r.agent(r.certs, nil), r.agent(others, nil)
+	first, second := r.agent(r.certs), r.agent(others)
 	n := uint64(0)
 	send := func(c *http.Client) error {
 		n++
@@ -112,23 +114,35 @@ func TestAnotherAuthorityLetsConnectionsGoOnAndItsWithdrawalClosesThem(t *testin
 	}
 	r.trusts(others)
 	eventually(t, "the first agent's connection is closed", func() bool { return connections() == 1 })
-	if err := send(first); !strings.Contains(identity.Explain(err), "does not trust this agent's certificate") {
-		t.Errorf("the first agent comes again: %v", err)
-	}
+	eventually(t, "the first agent is refused when it comes again", func() bool {
+		return strings.Contains(identity.Explain(send(first)), "does not trust this agent's certificate")
+	})
 	if err := send(second); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAConnectionEndsWithItsCertificate(t *testing.T) {
-	r := start(t, apart)
-	c := r.agent(r.certs, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(3 * time.Second) })
-	if status, a, err := r.post(c, r.lines(r.node, 1, 1), 1, 1); err != nil || status != 200 {
-		t.Fatal(status, a, err)
+	c, _, node := configure(t)
+	g, err := (&Options{Config: c, Log: slog.New(slog.DiscardHandler)}).gate(new(metric.Set))
+	if err != nil {
+		t.Fatal(err)
 	}
-	eventually(t, "the connection is closed", func() bool { return strings.Contains(r.log.String(), "connection closed") })
-	if _, _, err := r.post(c, r.lines(r.node, 2, 2), 2, 2); !strings.Contains(identity.Explain(err), "has expired") {
-		t.Error(err)
+	end := time.Now().Add(time.Minute)
+	cert := []*x509.Certificate{{NotAfter: end, URIs: []*url.URL{{Scheme: "spiffe", Host: "rea", Path: "/agent/" + node}}}}
+	here, there := net.Pipe()
+	defer there.Close()
+	g.tenants[here] = &tenant{cert: cert, set: g.certs.Set()}
+	g.evict(end)
+	if len(g.tenants) != 1 || g.refuse(cert, end) != nil {
+		t.Error("ended before its time")
+	}
+	g.evict(end.Add(time.Second))
+	if _, err := there.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || len(g.tenants) != 0 {
+		t.Errorf("it goes on: %v", err)
+	}
+	if err := g.refuse(cert, end.Add(time.Second)); !errors.Is(err, errExpired) {
+		t.Errorf("a request of it: %v", err)
 	}
 }
 
@@ -149,12 +163,38 @@ func TestAServerKeepsItsCertificateUntilAnotherIsWhole(t *testing.T) {
 	}
 	move("server.crt")
 	eventually(t, "the server says that it does not take that", func() bool { return strings.Contains(r.log.String(), "does not belong to the certificate") })
-	if status, _, err := r.post(r.agent(r.certs, nil), r.lines(r.node, 1, 1), 1, 1); err != nil || status != 200 {
+	if status, _, err := r.post(r.agent(r.certs), r.lines(r.node, 1, 1), 1, 1); err != nil || status != 200 {
 		t.Errorf("an agent meanwhile: %d, %v", status, err)
 	}
 	move("server.key")
 	eventually(t, "the other certificate is shown", func() bool {
-		_, _, err := r.post(r.agent(r.certs, nil), r.lines(r.node, 2, 2), 2, 2)
+		_, _, err := r.post(r.agent(r.certs), r.lines(r.node, 2, 2), 2, 2)
 		return strings.Contains(identity.Explain(err), "not trusted here")
 	})
+}
+
+func TestABrokenConfigurationDoesNotKeepARevocationFromBeingObeyed(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "revoked.jsonl")
+	write := func(text string) {
+		if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	var broken error
+	c := Default()
+	c.TLS.DenylistFile = list
+	d := &denier{o: &Options{Config: c, Reload: func() (Config, string, error) { return c, "server.toml", broken }}}
+	if l, files, err := d.load(); err != nil || len(l.All()) != 0 || strings.Join(files, " ") != "server.toml "+list {
+		t.Fatal(files, err)
+	}
+	write(`{"serial":"12"}` + "\n")
+	broken = errors.New("line 7 is wrong")
+	if l, _, err := d.load(); err != nil || len(l.All()) != 1 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	broken, c.TLS.DenylistFile = nil, ""
+	if l, _, err := d.load(); err != nil || len(l.All()) != 0 {
+		t.Errorf("no list is named: %+v, %v", l, err)
+	}
 }

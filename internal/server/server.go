@@ -1,9 +1,10 @@
 // Package server is the receiver of rea-server: it wires the listener with its
-// certificates (identity) to the checks of every request (ingest) and these to
-// the database (store), and reads that database for the commands that show what
-// arrived.
+// certificates (identity, trust) to the checks of every request (ingest) and these
+// to the database (store), and reads that database for the commands that show what
+// arrived. It keeps a certificate authority for the commands that issue (pki).
 //
-// The whole configuration is in config.go.
+// The whole configuration is in config.go; gate.go decides who is let in and may
+// stay, reload.go what changes while the server runs.
 package server
 
 import (
@@ -81,10 +82,6 @@ func Run(ctx context.Context, o Options) (err error) {
 		return &kind{fmt.Errorf("listen at %s: %w", c.Server.Listen, err), ErrAddress}
 	}
 	defer l.Close()
-	page, err := listenStatus(&c.Status, set, o.Version, func() status.Report { return g.health(o.Version, started) }, log)
-	if err != nil {
-		return err
-	}
 	db, err := store.Open(c.Server.DataDir)
 	if errors.Is(err, durable.ErrLocked) {
 		return &kind{err, ErrInUse}
@@ -98,6 +95,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	issuer, err := o.issuer(g, set)
+	if err != nil {
+		return err
+	}
+	defer issuer.close()
+	page, err := listenStatus(&c.Status, set, o.Version, func() status.Report { return g.health(o.Version, started) }, log)
 	if err != nil {
 		return err
 	}

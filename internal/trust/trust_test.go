@@ -153,7 +153,10 @@ func TestCertificatesThatExpireAreSaidAndReplaced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		was := k.Set()
+		was, expired := k.Set(), t.TempDir()
+		if err := os.CopyFS(expired, os.DirFS(k.dir)); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Until(was.Leaf.NotAfter))
 		k.after(48 * time.Hour)
 		if k.says("NOTHING CAN BE DELIVERED") < 1 || k.Report().State != status.Degraded {
@@ -161,8 +164,14 @@ func TestCertificatesThatExpireAreSaidAndReplaced(t *testing.T) {
 		}
 		k.put(k.generate(), "agent.crt", "agent.key", "ca.crt")
 		k.after(5 * 24 * time.Hour)
-		if k.Set().Same(was) || k.says("valid again") != 1 || k.Report().State != status.OK {
+		fresh := k.Set()
+		if fresh.Same(was) || k.says("valid again") != 1 || k.Report().State != status.OK {
 			t.Errorf("%+v\n%s", k.Report(), k.log.String())
+		}
+		k.put(expired, "agent.crt", "agent.key", "ca.crt")
+		k.after(5 * 24 * time.Hour)
+		if k.Set() != fresh || !strings.Contains(k.Report().LastError, "expired") {
+			t.Errorf("what has expired was taken: %+v", k.Report())
 		}
 	})
 }

@@ -182,7 +182,11 @@ func (r *rotation) pins(list ...*pair) {
 // taken makes a change and waits until both have loaded it.
 func (r *rotation) taken(hangup bool, change func()) {
 	r.t.Helper()
-	server, agent := figure(r.serverStatus, loaded), figure(r.status, loaded)
+	var server, agent string
+	r.until("both tell when they loaded", func() bool {
+		server, agent = figure(r.serverStatus, loaded), figure(r.status, loaded)
+		return server != "" && agent != ""
+	}, r.server, r.agent)
 	change()
 	if hangup {
 		for _, p := range []*process{r.server, r.agent} {
@@ -218,13 +222,14 @@ func TestEverythingRotatesUnderLoad(t *testing.T) {
 	r.pins(server)
 	r.server = r.bench.server()
 	r.agent = r.bench.agent()
+	r.taken(false, func() {}) // each loads once more after it started
 	r.sent(2)
 	n := *rotations
 	if testing.Short() {
 		n = 5
 	}
 	for i := range n {
-		hangup := i%25 != 24 // the others find out by themselves
+		hangup := i != n/2 // that once they find out by themselves
 		next := authority(t, fmt.Sprint("authority ", i))
 		nextServer := serverOf(t, next)
 		r.taken(hangup, func() {

@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rea-agent/rea/internal/identity"
+)
+
+// certified is a configuration with certificates of its own.
+func certified(t *testing.T) Config {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := identity.Generate(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	c.Networking.Enabled, c.Networking.Endpoint = true, "https://127.0.0.1:1"
+	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = filepath.Join(dir, "ca.crt"), filepath.Join(dir, "agent.crt"), filepath.Join(dir, "agent.key")
+	return c
+}
+
+func TestWhatAReloadTakesOfTheConfiguration(t *testing.T) {
+	first, other := certified(t), certified(t)
+	var log bytes.Buffer
+	now, broken := first, error(nil)
+	f := &follower{first: true, agent: &Agent{o: Options{
+		Config: first, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Reload: func() (Config, string, error) { return now, "agent.toml", broken },
+	}}}
+	set, files, err := f.load()
+	if err != nil || strings.Join(files, " ") != "agent.toml "+first.TLS.CAFile+" "+first.TLS.ClientCert+" "+first.TLS.ClientKey {
+		t.Fatal(files, err)
+	}
+
+	now.TLS.SPKIPins = []string{identity.SPKI(set.Leaf)}
+	pinned, _, err := f.load()
+	if err != nil || pinned.Same(set) || log.Len() > 0 {
+		t.Errorf("pins: %v\n%s", err, log.String())
+	}
+
+	now.Collectors.TopNProcs, now.Status.Enabled = 3, true
+	for range 2 {
+		if again, _, err := f.load(); err != nil || !again.Same(pinned) {
+			t.Errorf("other keys: %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "collectors.top_n_procs status.enabled"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
+
+	now.TLS = other.TLS
+	if _, files, err := f.load(); err == nil || !strings.Contains(err.Error(), "start it anew to give it another name") || files[1] != other.TLS.CAFile {
+		t.Errorf("another name: %v, %q", err, files)
+	}
+
+	broken = errors.New("line 7 is wrong")
+	if _, files, err := f.load(); !errors.Is(err, broken) || len(files) != 4 {
+		t.Errorf("a broken configuration: %v, %q", err, files)
+	}
+}
