@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -250,4 +251,42 @@ func TestAnEnrolmentThatIsKilledCanBeRunAgain(t *testing.T) {
 	}
 	t.Logf("%d of 25 were killed on the way", killed)
 	e.server.stop(0)
+}
+
+// The commands of the page, with a server that runs from the second block on.
+func TestTheCommandsOfThePageAboutEnrolmentWork(t *testing.T) {
+	b := &bench{t: t, dir: t.TempDir(), address: freeAddress(t), status: freeAddress(t)}
+	welcome := freeAddress(t)
+	for _, dir := range []string{"etc", "var"} {
+		if err := os.Mkdir(b.path(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile("../../docs/certificates.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```bash\n")[1:]
+	var server *process
+	for i, block := range blocks {
+		code, _, _ := strings.Cut(block, "```")
+		cmd := exec.Command("sh", "-eux", "-c", code)
+		cmd.Dir = b.dir
+		cmd.Env = append(os.Environ(), "ETC="+b.path("etc"), "VAR="+b.path("var"), "SERVER=https://"+welcome, "PATH="+bin+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("block %d: %v\n%s", i+1, err, out)
+		}
+		if server == nil {
+			server = b.start("rea-server", "--config", "etc/server.toml", "--server.listen", b.address, "--enroll.listen", welcome)
+			b.until("machines can enrol", func() bool { return answers(welcome) }, server)
+		}
+	}
+	if len(blocks) != 3 {
+		t.Errorf("the page has %d blocks, want 3", len(blocks))
+	}
+	agent := b.start("rea-agent", "--config", "etc/agent.toml", "--networking.endpoint", "https://"+b.address, "--logging.mode", "none")
+	b.write("server.toml", "[server]\ndata_dir = \"var/data\"\n")
+	b.until("the agent delivers", func() bool { return len(b.stored()) > 0 }, agent, server)
+	agent.stop(0)
+	server.stop(0)
 }
