@@ -145,8 +145,12 @@ func pendingKey(dir string, token identity.Token, kind string) (crypto.Signer, e
 // removePending removes the keys of enrolments that were cut short, and what a kill
 // left of files that were being written.
 func removePending(dir string) error {
+	return sweep(dir, pending+"*", PairFile+".*.tmp", identity.CAFile+".*.tmp")
+}
+
+func sweep(dir string, patterns ...string) error {
 	var errs []error
-	for _, pattern := range []string{pending + "*", PairFile + ".*.tmp", identity.CAFile + ".*.tmp"} {
+	for _, pattern := range patterns {
 		names, _ := fs.Glob(os.DirFS(dir), pattern) // fails for patterns that are none
 		for _, name := range names {
 			errs = append(errs, durable.Remove(filepath.Join(dir, name)))

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -94,6 +95,12 @@ func (r *Renewer) Look() {
 
 // Run renews until ctx ends.
 func (r *Renewer) Run(ctx context.Context) error {
+	if _, file := r.o.Current(); file != "" {
+		// What a kill left of a pair that was being written holds a key.
+		if err := sweep(filepath.Dir(file), filepath.Base(file)+".*.tmp"); err != nil {
+			r.o.Log.Warn("a key that is of no use is left behind", "error", err.Error())
+		}
+	}
 	for {
 		leaf, file := r.plan(time.Now())
 		due, _, _ := r.state()

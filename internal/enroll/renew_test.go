@@ -239,6 +239,21 @@ func TestWhatIsWrittenIsNotRenewedAgainBeforeItIsLoaded(t *testing.T) {
 	})
 }
 
+func TestWhatAKillLeftOfAPairIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, time.Hour, time.Hour)
+		for _, name := range []string{m.file, m.file + ".123.tmp", m.file + ".old"} {
+			if err := os.WriteFile(name, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.run(time.Minute)
+		if got := names(t, filepath.Dir(m.file)); got != "agent.pem agent.pem.old" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestACertificateOfAnotherAgentIsNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, 365*24*time.Hour, time.Hour)

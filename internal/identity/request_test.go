@@ -92,6 +92,33 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
+func FuzzCheckIssued(f *testing.F) {
+	a, key := newCA(f), newKey(f, ECDSA)
+	cert, err := a.SignAgent(key.Public(), NewNode(), time.Hour)
+	if err != nil {
+		f.Fatal(err)
+	}
+	text, err := EncodePair(key, []*x509.Certificate{cert})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(EncodeCertificates(cert, a.Cert))
+	f.Add(text)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		certs, node, err := CheckIssued(text, key, time.Now())
+		if err != nil {
+			if !errors.Is(err, ErrIssued) || certs != nil || node != "" {
+				t.Error(certs, node, err)
+			}
+			return
+		}
+		if !certs[0].Equal(cert) {
+			t.Error("another certificate for this key is taken")
+		}
+	})
+}
+
 // serverSet is a server with a certificate of a for name, in files.
 func serverSet(t *testing.T, a *Authority, name string) *Set {
 	t.Helper()
