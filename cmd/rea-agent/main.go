@@ -63,6 +63,7 @@ func program() *cli.Program {
 			}},
 			queueCommand(s),
 			redactCommand(s),
+			enrollCommand(),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},

@@ -46,6 +46,7 @@ func program() *cli.Program {
 			verifyCommand(s),
 			certsCommand(),
 			pkiCommand(),
+			enrollCommand(s),
 		},
 	}
 }

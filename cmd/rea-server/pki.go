@@ -337,7 +337,7 @@ func failed(err error) error {
 		return cli.Fail(cli.Config, err, "")
 	case errors.Is(err, fs.ErrNotExist):
 		return cli.Fail(cli.Unavailable, err, "name the folder of the authority with --dir, or make one: rea-server pki init")
-	case errors.Is(err, server.ErrName), errors.Is(err, server.ErrNode), errors.Is(err, server.ErrAsked):
+	case errors.Is(err, server.ErrName), errors.Is(err, server.ErrNode), errors.Is(err, server.ErrAsked), errors.Is(err, server.ErrTokenName):
 		return cli.Fail(cli.Usage, err, "")
 	}
 	return cli.Fail(cli.IO, err, "")

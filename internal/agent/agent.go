@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect"
@@ -86,6 +87,7 @@ type Agent struct {
 	status   *status.Server // nil when off
 	confined confinement    // set before Run
 	end      context.CancelCauseFunc
+	loaded   atomic.Pointer[TLSSection] // what the certificates in use were loaded by
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
@@ -176,6 +178,7 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 	}
 	if a.output.trust != nil {
 		others.Go(func() { _ = a.output.trust.Run(ctx) })
+		others.Go(func() { _ = a.output.renewer.Run(ctx) })
 	}
 	others.Go(func() { a.hangups(ctx) })
 	if a.status != nil {

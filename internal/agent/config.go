@@ -98,6 +98,7 @@ type TLSSection struct {
 	ClientCert string
 	ClientKey  string
 	SPKIPins   []string // base64 of SHA-256
+	Renew      bool     // ClientCert and ClientKey, which are one file
 }
 
 // DefaultFile is where the configuration is looked for when none is named.
@@ -290,6 +291,8 @@ func (c *Config) deliveryKeys() []config.Key {
 			Usage: "Its key, PEM; nobody else may read the file."},
 		{Name: "tls.spki_pins", Value: config.Strings(&t.SPKIPins, "a list of public keys, each the base64 of a SHA-256", spkiPin),
 			Usage: "The public keys (base64 of the SHA-256 of the SubjectPublicKeyInfo) of which one must stand in the server's chain, on top of the check. Give two, for the change of one."},
+		{Name: "tls.renew", Value: config.Bool(&t.Renew),
+			Usage: "Get another certificate from the server, for a new key, when two thirds of the life of this one are over. client_cert and client_key are then one file, as rea-agent enroll writes it, which is replaced."},
 	}
 }
 
@@ -355,6 +358,11 @@ func (c *Config) validateTLS() []config.Conflict {
 	if t.ClientKey != "" && t.ClientCert == "" {
 		found = append(found, config.Conflict{Keys: []string{"tls.client_key", "tls.client_cert"},
 			What: "there is a client key, but no certificate of it", Fix: "set client_cert in [tls]"})
+	}
+	if t.Renew && (t.ClientCert == "" || t.ClientCert != t.ClientKey) {
+		found = append(found, config.Conflict{Keys: []string{"tls.renew", "tls.client_cert", "tls.client_key"},
+			What: "the certificate and its key are not one file, so that they could not be exchanged in one step",
+			Fix:  "put both into one file and name it for both, as rea-agent enroll does, or set renew = false"})
 	}
 	if !t.Verify && len(t.SPKIPins) == 0 && c.Networking.Endpoint != "" && !loopback(c.Networking.Endpoint) {
 		found = append(found, config.Conflict{Keys: []string{"tls.verify", "tls.spki_pins", "networking.endpoint"},

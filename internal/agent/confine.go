@@ -113,6 +113,9 @@ func rulesOf(c *Config, policy *redact.Policy, file string, root bool) (r confin
 				named = append(named, f)
 			}
 		}
+		if c.TLS.Renew && c.TLS.ClientCert != "" { // a renewed one takes its place
+			r.Write = append(r.Write, written(filepath.Dir(c.TLS.ClientCert)))
+		}
 		if c.TLS.CAFile == "" {
 			r.Read = append(r.Read, authorities()...)
 		}

@@ -44,6 +44,9 @@ func (a *Agent) health() status.Report {
 		if r.TLS = k.Report(); r.TLS.State != status.OK {
 			worse(status.Degraded, "%s", r.TLS.LastError)
 		}
+		if r.TLS.Renewal = a.output.renewer.Report(); r.TLS.Renewal != nil && r.TLS.Renewal.State != status.OK {
+			worse(status.Degraded, "the certificate is not renewed: %s", r.TLS.Renewal.LastError)
+		}
 	}
 	a.reportConfinement(&r, worse)
 	for _, l := range a.output.lanes {

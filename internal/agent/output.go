@@ -15,6 +15,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/deadletter"
 	"github.com/rea-agent/rea/internal/durable"
+	"github.com/rea-agent/rea/internal/enroll"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/pipeline"
@@ -42,8 +43,9 @@ type output struct {
 	letters           *deadletter.Box
 	local             *local // nil with mode "none"
 
-	trust     *trust.Keeper // nil without networking, and so is transport
+	trust     *trust.Keeper // nil without networking, and so are those below
 	transport *transport
+	renewer   *enroll.Renewer
 }
 
 // open opens all that events go to.
@@ -82,6 +84,7 @@ func (a *Agent) openDelivery(out *output) error {
 		return err
 	}
 	out.transport = client.Transport.(*transport)
+	out.renewer = a.renewer(out.trust, client)
 	if out.letters, err = deadletter.Open(filepath.Join(n.QueueDir, lettersFolder), deadletter.Options{}); err != nil {
 		return err
 	}

@@ -40,6 +40,10 @@ func TestTheRulesAreWhatTheConfigurationNeeds(t *testing.T) {
 			t.Errorf("cannot read %s: %v", want, r.Read)
 		}
 	}
+	c.TLS.Renew, c.TLS.ClientCert = true, filepath.Join(dir, "certs/agent.pem")
+	if r, _ := rulesOf(&c, policyOf(t, &c), "", true); !slices.Contains(r.Write, filepath.Join(dir, "certs")) {
+		t.Errorf("a renewed certificate cannot be written: %v", r.Write)
+	}
 	if slices.Contains(r.Read, "/etc/ssl/certs") {
 		t.Error("the system's authorities can be read, and another one was named")
 	}

@@ -67,7 +67,10 @@ func (a *Agent) trust() (k *trust.Keeper, node string, err error) {
 	f := &follower{agent: a, first: true}
 	k, err = trust.New(trust.Options{
 		Use: "client", Every: trustInterval, Load: f.load, Patient: true, Metrics: a.metrics, Log: a.o.Log,
-		Changed: func(s *identity.Set) { a.output.transport.use(s.TLS) },
+		Changed: func(s *identity.Set) {
+			a.output.transport.use(s.TLS)
+			a.output.renewer.Look()
+		},
 	})
 	return k, f.node, err
 }
@@ -93,6 +96,10 @@ func (f *follower) load() (*identity.Set, []string, error) {
 	}
 	f.postpone(&c)
 	f.agent.warnUnverified(&c)
+	f.agent.loaded.Store(&c.TLS)
+	if out := f.agent.output; out != nil { // not the first time
+		out.renewer.Look()
+	}
 	return set, f.files, nil
 }
 

@@ -280,7 +280,11 @@ func checkPins(pins []pin, verified bool, s tls.ConnectionState) error {
 // loadPair reads a certificate, with the intermediate ones that follow it, and
 // its key; whose is "client" or "server".
 func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certificate, []*x509.Certificate, error) {
-	certs, err := readCertificates(whose+" certificate", certFile)
+	text, err := readGuarded(whose+" certificate", certFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	certs, err := certificatesIn(text, whose+" certificate", certFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -288,7 +292,13 @@ func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certi
 	if err := checkLeaf(whose, certFile, leaf, use); err != nil {
 		return nil, nil, err
 	}
-	keyPEM, err := readKey(whose+" key", keyFile)
+	keyPEM := text // where both are in one file, of one reading: it may be replaced now
+	if keyFile != certFile {
+		keyPEM, err = readFile(whose+" key", keyFile)
+	}
+	if err == nil {
+		err = checkKey(keyPEM, whose+" key", keyFile)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -360,14 +370,25 @@ func readFile(what, name string) ([]byte, error) {
 	return b, nil
 }
 
-func readCertificates(what, name string) ([]*x509.Certificate, error) {
-	rest, err := readFile(what, name)
+// readGuarded reads a file that nobody else can change.
+func readGuarded(what, name string) ([]byte, error) {
+	text, err := readFile(what, name)
 	if err == nil {
 		err = guarded(what, name)
 	}
+	return text, err
+}
+
+func readCertificates(what, name string) ([]*x509.Certificate, error) {
+	text, err := readGuarded(what, name)
 	if err != nil {
 		return nil, err
 	}
+	return certificatesIn(text, what, name)
+}
+
+// certificatesIn reads the text of the file name.
+func certificatesIn(rest []byte, what, name string) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	var other string
 	for {
@@ -401,22 +422,28 @@ func readKey(what, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return b, checkKey(b, what, name)
+}
+
+// checkKey sees that the text of the file name has a key that can be used, and
+// that nobody else can read it.
+func checkKey(text []byte, what, name string) error {
 	if err := private(what, name); err != nil {
-		return nil, err
+		return err
 	}
 	var other string
-	for rest := b; ; {
+	for rest := text; ; {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
 		switch {
 		case block == nil && other == "CERTIFICATE":
-			return nil, &FileError{what, name, "is a certificate", "name its private key", nil}
+			return &FileError{what, name, "is a certificate", "name its private key", nil}
 		case block == nil:
-			return nil, &FileError{what, name, "holds no private key as PEM", "convert it: openssl pkey -in FILE -out FILE.pem", nil}
+			return &FileError{what, name, "holds no private key as PEM", "convert it: openssl pkey -in FILE -out FILE.pem", nil}
 		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return nil, &FileError{what, name, "needs a passphrase", "take it off: openssl pkey -in FILE -out FILE.pem; the file's permissions guard the key", nil}
+			return &FileError{what, name, "needs a passphrase", "take it off: openssl pkey -in FILE -out FILE.pem; the file's permissions guard the key", nil}
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return b, nil
+			return nil
 		}
 		other = block.Type
 	}

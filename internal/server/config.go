@@ -1,8 +1,11 @@
 package server
 
 import (
+	"errors"
+	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/rea-agent/rea/internal/config"
@@ -14,6 +17,7 @@ import (
 type Config struct {
 	Server  ServerSection
 	TLS     TLSSection
+	Enroll  EnrollSection
 	Limits  LimitsSection
 	Status  StatusSection
 	Logging LoggingSection
@@ -30,6 +34,13 @@ type TLSSection struct {
 	CertFile, KeyFile, ClientCAFile string
 
 	DenylistFile string // "": nobody is denied
+}
+
+// EnrollSection is [enroll].
+type EnrollSection struct {
+	Listen string        // host:port; "": no machine can enrol
+	PKIDir string        // the folder of the authority; "": nothing is issued
+	Life   time.Duration // of the certificates of agents
 }
 
 // LimitsSection is [limits]: how much a client may ask of the server.
@@ -84,6 +95,7 @@ func defaults(goos, programData string) Config {
 	}
 	return Config{
 		Server: ServerSection{Listen: "127.0.0.1:8443", DataDir: data},
+		Enroll: EnrollSection{Life: 7 * 24 * time.Hour},
 		Limits: LimitsSection{
 			MaxBodyBytes:     4 << 20,
 			MaxDecodedBytes:  32 << 20,
@@ -132,6 +144,7 @@ func (c *Config) Keys() []config.Key {
 		{Name: "tls.denylist_file", Value: config.Path(&t.DenylistFile, "the path of a file"),
 			Usage: "Who is not let in although an authority vouches for them, a JSON object a line, as rea-server pki revoke writes it. Looked at every second; it closes connections, too."},
 	}
+	keys = append(keys, c.enrollKeys()...)
 	keys = append(keys, c.limitKeys()...)
 	keys = append(keys,
 		config.Key{Name: "status.enabled", Value: config.Bool(&c.Status.Enabled),
@@ -140,6 +153,26 @@ func (c *Config) Keys() []config.Key {
 			Usage: "The port of that listener."})
 	return append(keys, config.Key{Name: "logging.level", Value: config.Enum(&c.Logging.Level, "debug", "info", "warn", "error"),
 		Usage: "How much the server's log on standard error tells."})
+}
+
+func (c *Config) enrollKeys() []config.Key {
+	e := &c.Enroll
+	return []config.Key{
+		{Name: "enroll.listen", Value: config.Text(&e.Listen, "host:port like :8444, or nothing", maybeAddress),
+			Usage: "Where machines with a join token become agents, host:port; empty is nowhere. Anybody can connect there."},
+		{Name: "enroll.pki_dir", Value: config.Path(&e.PKIDir, "the path of a folder"),
+			Usage: "The folder of the authority, with its key, that issues what agents enrol with and renew. Empty issues nothing."},
+		{Name: "enroll.life_ms", Value: config.Millis(&e.Life, 10*time.Second, 825*24*time.Hour),
+			Usage: "How long these certificates are valid. Agents renew them after two thirds of it; 604800000 is a week."},
+	}
+}
+
+func maybeAddress(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if _, bad := strconv.ParseUint(port, 10, 16); s != "" && (err != nil || bad != nil) {
+		return errors.New("is not host:port")
+	}
+	return nil
 }
 
 // limitKeys has the limits. The least of those on size is what one record of an
@@ -183,6 +216,10 @@ func (c *Config) Validate() []config.Conflict {
 	}
 	if c.TLS.KeyFile != "" && c.TLS.CertFile == "" {
 		add("there is a key, but no certificate of it", "set cert_file in [tls]", "tls.key_file", "tls.cert_file")
+	}
+	if c.Enroll.Listen != "" && c.Enroll.PKIDir == "" {
+		add("machines can enrol, but there is no authority to issue certificates", "set pki_dir in [enroll]; rea-server pki init makes one",
+			"enroll.listen", "enroll.pki_dir")
 	}
 	if c.Limits.MaxDecodedBytes < c.Limits.MaxBodyBytes {
 		add("a request may be larger as it comes than decompressed", "make max_decoded_bytes at least max_body_bytes",

@@ -94,11 +94,16 @@ func Run(ctx context.Context, o Options) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
+	issuer, err := o.issuer(g, set)
+	if err != nil {
+		return err
+	}
+	defer issuer.close()
 	page, err := listenStatus(&c.Status, set, o.Version, func() status.Report { return g.health(o.Version, started) }, log)
 	if err != nil {
 		return err
 	}
-	srv := httpServer(&c, g, ingest.New(keeper{db}, identity.Node, limits(c.Limits), log), log)
+	srv := httpServer(&c, g, ingest.New(keeper{db}, identity.Node, limits(c.Limits), log), issuer.renew(), log)
 	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -114,13 +119,14 @@ func Run(ctx context.Context, o Options) (err error) {
 			}
 		})
 	}
+	others.Go(func() { issuer.run(beside) })
 	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
 	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
 }
 
-func httpServer(c *Config, g *gate, ingest http.Handler, log *slog.Logger) *http.Server {
+func httpServer(c *Config, g *gate, ingest, renew http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:           g.handler(routes(ingest)),
+		Handler:           g.handler(routes(ingest, renew)),
 		TLSConfig:         g.tls(),
 		ConnState:         g.watch,
 		Protocols:         new(http.Protocols),
@@ -158,16 +164,19 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logg
 	return nil
 }
 
-// routes serves nothing but what agents need.
-func routes(ingest http.Handler) http.Handler {
+// routes serves nothing but what agents need; renew is nil where nothing is renewed.
+func routes(ingest, renew http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != wire.IngestPath && r.URL.Path != wire.ResumePath {
+		switch {
+		case r.URL.Path == wire.IngestPath || r.URL.Path == wire.ResumePath:
+			ingest.ServeHTTP(w, r)
+		case r.URL.Path == wire.RenewPath && renew != nil:
+			renew.ServeHTTP(w, r)
+		default:
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusNotFound)
 			fmt.Fprintf(w, `{"last":0,"error":"there is only %s and %s"}`+"\n", wire.IngestPath, wire.ResumePath)
-			return
 		}
-		ingest.ServeHTTP(w, r)
 	})
 }
 

@@ -35,6 +35,7 @@ type Trust struct {
 	Loaded    time.Time            `json:"loaded"`
 	Tried     time.Time            `json:"tried"`                // when they were last loaded, or that was tried
 	LastError string               `json:"last_error,omitempty"` // they are not valid now, or others cannot be loaded
+	Renewal   *Part                `json:"renewal,omitempty"`    // of an agent whose certificate is to be renewed
 }
 
 // A Confinement is what the process took from itself.

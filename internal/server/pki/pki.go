@@ -5,6 +5,7 @@
 //	ca.key         its key; who has it can make agents
 //	issued.jsonl   an Issued a line, in the order of issue
 //	revoked.jsonl  an identity.Denial a line, as [tls] denylist_file takes it
+//	tokens.jsonl   a JoinToken a line, without its secret
 //	lock           held by who changes something
 //
 // A certificate is in the register, durably, before anybody has it: there may be
