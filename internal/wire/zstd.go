@@ -19,8 +19,11 @@ const (
 	maxWindow = 1 << 20
 )
 
-// ErrTooLarge says that a body decodes to more than the limit.
-var ErrTooLarge = errors.New("body is larger than the limit when decoded")
+// The errors of Decode that are about a limit.
+var (
+	ErrTooLarge = errors.New("body is larger than the limit when decoded")
+	ErrWindow   = errors.New("a frame needs a larger window than is allowed")
+)
 
 // A Compressor makes zstd frames. It belongs to one goroutine at a time.
 type Compressor struct{ enc *zstd.Encoder }
@@ -51,12 +54,16 @@ type Decompressor struct {
 	src bytes.Reader
 }
 
-// NewDecompressor returns a Decompressor.
-func NewDecompressor() *Decompressor {
+// NewDecompressor returns a Decompressor that reads windows of 1 MiB.
+func NewDecompressor() *Decompressor { return NewWindowDecompressor(maxWindow) }
+
+// NewWindowDecompressor returns one that reads frames which need a window of so
+// many bytes, and refuses larger ones.
+func NewWindowDecompressor(window int) *Decompressor {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1), // decodes in Read, not in goroutines
 		zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderMaxWindow(uint64(window)))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -86,6 +93,8 @@ func (d *Decompressor) Decode(dst, src []byte, limit int) ([]byte, error) {
 			return dst[:start], ErrTooLarge
 		case errors.Is(err, io.EOF):
 			return dst, nil
+		case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return dst[:start], fmt.Errorf("zstd: %w", ErrWindow)
 		case err != nil:
 			return dst[:start], fmt.Errorf("zstd: %w", err)
 		}
