@@ -43,7 +43,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/deadletter", "durable"},
 	{"internal/ship", "wire metric trouble queue"},
 	{"internal/status", "metric"},
-	{"internal/server/ingest", "wire trouble"},
+	{"internal/server/ingest", "wire metric trouble"},
 	{"internal/server/store", "wire event durable"},
 	{"internal/server/web", "event"},
 	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status event wire identity metric trouble durable config"},

@@ -73,7 +73,8 @@ func TestImpossibleCombinationsAreRefused(t *testing.T) {
 		{"a key without its certificate", "tls.key_file=a", false, "no certificate of it"},
 		{"nowhere to keep", "server.data_dir=", false, "no folder"},
 		{"larger packed than not", "limits.max_body_bytes=64MiB", false, "larger as it comes"},
-		{"an event larger than a request", "limits.max_line_bytes=33MiB", false, "longer than a whole request"},
+		{"a request larger than the memory", "limits.max_decoded_bytes=300MiB", false, "less than one may need"},
+		{"an event larger than a request", "limits.max_line_bytes=5MiB", false, "longer than a whole request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var args []config.Arg

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
 	"github.com/rea-agent/rea/internal/wire"
@@ -43,9 +44,6 @@ func (k *kind) Unwrap() error        { return k.error }
 // stops. Agents come again with those that took longer.
 const stopTime = 10 * time.Second
 
-// maxHeader is many times what an agent sends.
-const maxHeader = 16 << 10
-
 // Run receives until ctx ends, finishes what is on its way, and closes the
 // database.
 func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
@@ -70,15 +68,16 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
+	set := new(metric.Set)
 	srv := &http.Server{
-		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(c.Limits), log)),
+		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(&c.Limits), ingest.Watch{Metrics: set}, log)),
 		TLSConfig:         tls,
 		Protocols:         new(http.Protocols),
-		ReadHeaderTimeout: min(c.Limits.ReadTimeout, 10*time.Second),
+		ReadHeaderTimeout: min(c.Limits.ReadTimeout, c.Limits.HeaderTimeout),
 		ReadTimeout:       c.Limits.ReadTimeout,
 		WriteTimeout:      c.Limits.WriteTimeout,
 		IdleTimeout:       c.Limits.IdleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		MaxHeaderBytes:    int(c.Limits.MaxHeaderBytes),
 		ErrorLog:          errorLog(log),
 	}
 	srv.Protocols.SetHTTP1(true)
@@ -122,12 +121,11 @@ func routes(ingest http.Handler) http.Handler {
 	})
 }
 
-// limits gives all requests together the memory of eight of the largest, but
-// not less than 256 MiB.
-func limits(c LimitsSection) ingest.Limits {
+func limits(c *LimitsSection) ingest.Limits {
 	return ingest.Limits{
-		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Line: int(c.MaxLineBytes), Lines: c.MaxLinesPerBatch,
-		InFlight: c.MaxInFlight, Memory: max(256<<20, 8*int(c.MaxBodyBytes+c.MaxDecodedBytes)),
+		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Ratio: c.MaxRatio, Window: int(c.MaxWindowBytes),
+		Line: int(c.MaxLineBytes), Depth: c.MaxDepth, Members: c.MaxMembers, Lines: c.MaxLinesPerBatch,
+		InFlight: c.MaxInFlight, Memory: int(c.MaxMemoryBytes), BodyRate: int(c.MinBodyRate), BodyTime: c.ReadTimeout,
 	}
 }
 
