@@ -43,6 +43,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/deadletter", "durable"},
 	{"internal/ship", "wire metric trouble queue"},
 	{"internal/status", "metric"},
+	{"internal/server/guard", "metric trouble"},
 	{"internal/server/ingest", "wire metric trouble"},
 	{"internal/server/store", "wire event durable"},
 	{"internal/server/web", "event"},

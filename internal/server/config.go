@@ -41,7 +41,15 @@ type LimitsSection struct {
 	MaxMembers       int   // of an object
 	MaxMemoryBytes   int64 // of all requests together
 	MaxInFlight      int   // requests being worked on; more are answered 503
-	MaxConnections   int
+
+	MaxConnections         int
+	MaxConnectionsPerAgent int
+	MaxPending             int           // connections without a request so far
+	MaxPendingPerAddress   int           // of these
+	HandshakeTimeout       time.Duration // until there is one
+	MaxRequestsPerSecond   int           // of an agent
+	MaxBytesPerSecond      int64         // of an agent, decompressed
+	SlowAfter, CutAfter    int           // offences
 
 	MaxHeaderBytes int64
 	HeaderTimeout  time.Duration // a request's head
@@ -95,13 +103,15 @@ func defaults(goos, programData string) Config {
 			MaxMembers:       wire.DefaultLimits.Members,
 			MaxMemoryBytes:   256 << 20,
 			MaxInFlight:      64,
-			MaxConnections:   1024,
 			MaxHeaderBytes:   16 << 10,
 			HeaderTimeout:    10 * time.Second,
 			MinBodyRate:      4 << 10,
 			ReadTimeout:      30 * time.Second,
 			WriteTimeout:     30 * time.Second,
 			IdleTimeout:      2 * time.Minute,
+
+			MaxConnections: 1024, MaxConnectionsPerAgent: 8, MaxPending: 512, MaxPendingPerAddress: 128, HandshakeTimeout: 10 * time.Second,
+			MaxRequestsPerSecond: 500, MaxBytesPerSecond: 64 << 20, SlowAfter: 20, CutAfter: 40,
 		},
 		Logging: LoggingSection{Level: "info"},
 	}
@@ -168,9 +178,31 @@ func (c *Config) limitKeys() []config.Key {
 			Usage: "The memory of all requests together, taken before they are read; more is answered 503."},
 		{Name: "limits.max_in_flight", Value: config.Int(&l.MaxInFlight, 1, 100_000),
 			Usage: "The most requests worked on at a time; more are answered 503 and told when to come again."},
+	}, append(l.clientKeys(), l.timeKeys()...)...)
+}
+
+// clientKeys has what each client may have, and how often it may ask.
+func (l *LimitsSection) clientKeys() []config.Key {
+	return []config.Key{
 		{Name: "limits.max_connections", Value: config.Int(&l.MaxConnections, 1, 1_000_000),
-			Usage: "The most connections at a time; more wait to be accepted. At least the number of agents, where they are many."},
-	}, l.timeKeys()...)
+			Usage: "The most connections at a time. Idle ones give way to new ones. At least the number of agents, where they are many."},
+		{Name: "limits.max_connections_per_agent", Value: config.Int(&l.MaxConnectionsPerAgent, 2, 1000),
+			Usage: "The most connections of one agent; the oldest gives way. An agent has two."},
+		{Name: "limits.max_pending", Value: config.Int(&l.MaxPending, 1, 1_000_000),
+			Usage: "The most connections that have not made a request yet, as during the TLS handshake. Those of more than a second give way."},
+		{Name: "limits.max_pending_per_address", Value: config.Int(&l.MaxPendingPerAddress, 1, 1_000_000),
+			Usage: "The most of these from one IPv4 address, or one IPv6 network of 64 bits."},
+		{Name: "limits.handshake_timeout_ms", Value: config.Millis(&l.HandshakeTimeout, 100*time.Millisecond, time.Hour),
+			Usage: "How long a new connection may take for the TLS handshake and the head of its first request."},
+		{Name: "limits.max_requests_per_second", Value: config.Int(&l.MaxRequestsPerSecond, 1, 1_000_000),
+			Usage: "The most requests of one agent a second, four times that at once; more are answered 429."},
+		{Name: "limits.max_bytes_per_second", Value: config.Bytes(&l.MaxBytesPerSecond, 1<<20, 1<<40),
+			Usage: "The most bytes of one agent a second, decompressed, four times that at once; more are answered 429."},
+		{Name: "limits.slow_after", Value: config.Int(&l.SlowAfter, 0, 1_000_000),
+			Usage: "After how many offences a client is slowed to one request a second; ten are forgiven a minute. 0 for never."},
+		{Name: "limits.cut_after", Value: config.Int(&l.CutAfter, 0, 1_000_000),
+			Usage: "After how many it is cut off for some minutes. 0 for never."},
+	}
 }
 
 // timeKeys has the limits of time, and of a request's head.

@@ -18,6 +18,7 @@ import (
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/server/guard"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
 	"github.com/rea-agent/rea/internal/wire"
@@ -69,8 +70,12 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 		}
 	}()
 	set := new(metric.Set)
+	g := guard.New(bounds(&c.Limits), identity.Node, set, log)
+	watch := ingest.Watch{Metrics: set, Refused: g.Refused, Took: g.Took}
 	srv := &http.Server{
-		Handler:           routes(ingest.New(keeper{db}, identity.Node, limits(&c.Limits), ingest.Watch{Metrics: set}, log)),
+		Handler:           g.Handler(routes(ingest.New(keeper{db}, identity.Node, limits(&c.Limits), watch, log), g)),
+		ConnState:         g.Watch,
+		ConnContext:       g.Context,
 		TLSConfig:         tls,
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: min(c.Limits.ReadTimeout, c.Limits.HeaderTimeout),
@@ -82,7 +87,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) (err error) {
 	}
 	srv.Protocols.SetHTTP1(true)
 	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
-	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+	return serve(ctx, srv, g.Listener(l), log)
 }
 
 // serve runs srv until ctx ends or it fails.
@@ -109,12 +114,10 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logg
 }
 
 // routes serves nothing but what agents need.
-func routes(ingest http.Handler) http.Handler {
+func routes(ingest http.Handler, g *guard.Guard) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != wire.IngestPath && r.URL.Path != wire.ResumePath {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, `{"last":0,"error":"there is only %s and %s"}`+"\n", wire.IngestPath, wire.ResumePath)
+			g.Stray(w, r, "there is only "+wire.IngestPath+" and "+wire.ResumePath)
 			return
 		}
 		ingest.ServeHTTP(w, r)
@@ -126,6 +129,13 @@ func limits(c *LimitsSection) ingest.Limits {
 		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Ratio: c.MaxRatio, Window: int(c.MaxWindowBytes),
 		Line: int(c.MaxLineBytes), Depth: c.MaxDepth, Members: c.MaxMembers, Lines: c.MaxLinesPerBatch,
 		InFlight: c.MaxInFlight, Memory: int(c.MaxMemoryBytes), BodyRate: int(c.MinBodyRate), BodyTime: c.ReadTimeout,
+	}
+}
+
+func bounds(c *LimitsSection) guard.Limits {
+	return guard.Limits{
+		Connections: c.MaxConnections, PerNode: c.MaxConnectionsPerAgent, Pending: c.MaxPending, PerAddress: c.MaxPendingPerAddress, Pend: c.HandshakeTimeout,
+		Requests: c.MaxRequestsPerSecond, Bytes: c.MaxBytesPerSecond, SlowAt: c.SlowAfter, CutAt: c.CutAfter,
 	}
 }
 
