@@ -93,7 +93,7 @@ func defaults(goos, programData string) Config {
 	return Config{
 		Server: ServerSection{Listen: "127.0.0.1:8443", DataDir: data},
 		Limits: LimitsSection{
-			MaxBodyBytes:     4 << 20,
+			MaxBodyBytes:     wire.BatchBytes,
 			MaxDecodedBytes:  wire.BatchBytes,
 			MaxRatio:         200,
 			MaxWindowBytes:   1 << 20,
@@ -163,7 +163,7 @@ func (c *Config) limitKeys() []config.Key {
 		{Name: "limits.max_decoded_bytes", Value: config.Bytes(&l.MaxDecodedBytes, 2*wire.MaxLine, 4<<30),
 			Usage: "The largest request when decompressed. Agents send no larger ones than the default."},
 		{Name: "limits.max_ratio", Value: config.Int(&l.MaxRatio, 10, 1_000_000),
-			Usage: "How many times larger a request may be decompressed, above 2 MiB; more is answered 413."},
+			Usage: "How many times larger a request may be decompressed, above 1 MiB; more is answered 413."},
 		{Name: "limits.max_window_bytes", Value: config.Bytes(&l.MaxWindowBytes, 256<<10, 8<<20),
 			Usage: "The largest window of zstd, which is memory that reading takes. Agents have 256 KiB."},
 		{Name: "limits.max_line_bytes", Value: config.Bytes(&l.MaxLineBytes, wire.MaxLine, 64<<20),

@@ -122,7 +122,7 @@ type key struct {
 
 // nameSet is a Bloom filter over the names of one object: a name whose bit is
 // not set was not there, so that names are compared only where it is likely.
-type nameSet [16]uint64
+type nameSet [32]uint64
 
 // NewScanner returns a Scanner that holds lines to l.
 func NewScanner(l Limits) *Scanner {

@@ -49,7 +49,7 @@ const (
 
 // BatchBytes is the most that an agent puts into one request, decoded, where one
 // record is not larger. A server may take less, and then gets smaller batches.
-const BatchBytes = 4 << 20
+const BatchBytes = 2 << 20
 
 // The headers of a batch, in canonical form.
 const (

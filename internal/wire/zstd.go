@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,42 @@ func (d *Decompressor) Decode(dst, src []byte, limit int) ([]byte, error) {
 		}
 	}
 }
+
+// Parts counts the frames and the blocks of src, until there are more than most.
+// Each costs its reader time, also if nothing comes out of it; to count them costs
+// nearly nothing. What is damaged is counted until there; Decode says what is wrong.
+func Parts(src []byte, most int) (n int) {
+	for len(src) >= 8 && n <= most {
+		n++
+		if magic := binary.LittleEndian.Uint32(src); magic&^0xf == 0x184d2a50 { // skippable
+			src = skipTo(src, 8+int(binary.LittleEndian.Uint32(src[4:])))
+			continue
+		}
+		flags := src[4]
+		size := [4]int{0, 2, 4, 8}[flags>>6] // of the content size
+		switch single := flags&0x20 != 0; {
+		case !single:
+			size++ // the window
+		case size == 0:
+			size = 1
+		}
+		src = skipTo(src, 5+size+[4]int{0, 1, 2, 4}[flags&3])
+		for last := false; !last && len(src) >= 3 && n <= most; n++ {
+			block := int(src[0]) | int(src[1])<<8 | int(src[2])<<16
+			last = block&1 != 0
+			if size = block >> 3; block>>1&3 == 1 {
+				size = 1 // one byte, many times
+			}
+			src = skipTo(src, 3+size)
+		}
+		if flags&4 != 0 {
+			src = skipTo(src, 4)
+		}
+	}
+	return n
+}
+
+func skipTo(b []byte, n int) []byte { return b[min(n, len(b)):] }
 
 // IsZstd reports whether b begins as a zstd frame does; a line of JSON never does.
 func IsZstd(b []byte) bool { return bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) }

@@ -116,6 +116,7 @@ type Handler struct {
 	watch  Watch
 	memory budget
 	work   sync.Pool // of *work
+	bodies bodies
 
 	keeping trouble.Trouble // of the Store
 	pace    *pacer
@@ -146,7 +147,7 @@ func New(store Store, node func(*x509.Certificate) (string, error), limits Limit
 // limit each is of.
 var Reasons = []string{
 	"method", "content_type", "encoding", "no_length", "body_bytes", "head", "lines", "certificate",
-	"stream_busy", "node_busy", "in_flight", "memory", "body_slow", "zstd", "window", "decoded_bytes", "ratio",
+	"stream_busy", "node_busy", "in_flight", "memory", "body_slow", "zstd", "window", "decoded_bytes", "ratio", "frames",
 	"line_bytes", "depth", "members", "duplicate", "text", "number", "envelope", "json",
 	"node", "numbers", "announced", "variety", "gap", "gaps", "conflict", "store", "bug",
 }
@@ -204,6 +205,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.refused(r, node, no)
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
+	}
+	if no.reason == "no_length" || no.reason == "body_bytes" {
+		w.Header().Set("Connection", "close") // or the HTTP server would wait for what it is not going to read
 	}
 	if no.load {
 		no.retry = max(no.retry, h.pace.later(time.Now()))
@@ -307,7 +311,7 @@ func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string,
 	b.Superseded = h.lines.superseded(lane(node, b.Stream), instance, b.Received)
 	reserve := h.memory.hold()
 	defer reserve.release()
-	body, err := h.limits.readBody(rw, r, &reserve)
+	body, err := h.limits.readBody(&h.bodies, rw, r, &reserve)
 	if err != nil {
 		return node, a, err
 	}
@@ -316,6 +320,7 @@ func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string,
 		return node, a, err
 	}
 	defer leave()
+	defer h.bodies.keep(body)
 	w := h.work.Get().(*work)
 	defer w.release(&h.work)
 	w.reserve = &reserve

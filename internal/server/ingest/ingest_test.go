@@ -251,6 +251,9 @@ func TestRefusals(t *testing.T) {
 		{"a window that is too large", "", func(r *http.Request) *http.Request {
 			return withFrames(r, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x60, 1, 0, 0}) // 4 MiB
 		}, 400, 0, "window"},
+		{"frames without content", "", func(r *http.Request) *http.Request {
+			return withFrames(r, bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x00, 1, 0, 0}, 60_000))
+		}, 413, 0, "zstd frames and blocks"},
 		{"a dictionary that nobody has", "", func(r *http.Request) *http.Request {
 			return withFrames(r, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x01, 0x40, 7, 1, 0, 0})
 		}, 400, 0, "zstd"},
@@ -264,7 +267,7 @@ func TestRefusals(t *testing.T) {
 		{"many members", strings.Replace(good, `"n":1`, many(257), 1), nil, 422, 1, "more than 256 members"},
 		{"a number that is too long", strings.Replace(good, `"n":1`, `"n":`+strings.Repeat("1", 41), 1), nil, 422, 1, "longer than 40"},
 		{"a bomb of spaces in a line", "", func(r *http.Request) *http.Request {
-			return withFrames(r, wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 2<<20)))
+			return withFrames(r, wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 1<<20)))
 		}, 422, 1, "longer than 65536"},
 		{"no body", "", nil, 422, 0, "ends before number 1"},
 		{"too few lines", b.lines(1, 2), nil, 422, 0, "ends before number 3"},
@@ -302,7 +305,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("kept %+v", got)
 	}
 	want := []string{
-		"announced", "body_bytes", "content_type", "decoded_bytes", "depth", "duplicate", "encoding", "gap", "gaps", "head", "json", "line_bytes", "lines", "members",
+		"announced", "body_bytes", "content_type", "decoded_bytes", "depth", "duplicate", "encoding", "frames", "gap", "gaps", "head", "json", "line_bytes", "lines", "members",
 		"method", "no_length", "node", "number", "numbers", "ratio", "text", "window", "zstd",
 	}
 	if d := cmp.Diff(want, b.counted()); d != "" {
@@ -603,7 +606,7 @@ func TestMemoryIsSharedAndGivenBack(t *testing.T) {
 func TestABodyThatDoesNotCome(t *testing.T) {
 	m := budget{free: 1 << 20}
 	reserve := m.hold()
-	_, err := small.readBody(httptest.NewRecorder(), &http.Request{Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000))), ContentLength: 1 << 20}, &reserve)
+	_, err := small.readBody(new(bodies), httptest.NewRecorder(), &http.Request{Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000))), ContentLength: 1 << 20}, &reserve)
 	var no *refusal
 	if !errors.As(err, &no) || no.status != http.StatusRequestTimeout || reserve.held > 256<<10 {
 		t.Errorf("%v, %d bytes held", err, reserve.held)

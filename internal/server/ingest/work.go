@@ -74,8 +74,9 @@ func newWork(l Limits) *work {
 	}
 }
 
-// smallWork is the memory that a work keeps for the next request.
-const smallWork = 2 << 20
+// smallWork is the memory that a work keeps for the next request: that of a
+// server which nobody configured, so that it makes no garbage.
+const smallWork = wire.BatchBytes + 1
 
 func (w *work) release(to *sync.Pool) {
 	if cap(w.lines) > smallWork {
@@ -85,25 +86,32 @@ func (w *work) release(to *sync.Pool) {
 	to.Put(w)
 }
 
-// first is the memory that a body gets before any of it has come.
-const first = 4 << 10
+// first is the memory that a body gets before any of it has come, and earnest what
+// must have come before it gets all that it announces.
+const (
+	first   = 4 << 10
+	earnest = 256 << 10
+)
 
 // grace is how long a body may take whatever its rate.
 const grace = 5 * time.Second
 
 // readBody reads the body. Memory is taken as it comes, not as announced, and it
 // must come at a rate: the deadline moves on with what has come.
-func (l *Limits) readBody(w http.ResponseWriter, r *http.Request, reserve *reservation) ([]byte, error) {
+func (l *Limits) readBody(from *bodies, w http.ResponseWriter, r *http.Request, reserve *reservation) ([]byte, error) {
 	var body []byte
 	p := l.patience(w)
 	length := int(r.ContentLength)
 	for len(body) < length {
 		size := min(length, max(first, 4*len(body)))
+		if len(body) >= earnest {
+			size = length
+		}
 		if !reserve.grow(size - len(body)) {
 			return nil, tight()
 		}
 		have := len(body)
-		body = append(make([]byte, 0, size), body...)[:size]
+		body = append(from.buffer(size), body...)[:size]
 		for have < size {
 			p.extend(have)
 			n, err := r.Body.Read(body[have:])
@@ -119,6 +127,26 @@ func (l *Limits) readBody(w http.ResponseWriter, r *http.Request, reserve *reser
 	}
 	p.end()
 	return body, nil
+}
+
+// bodies are buffers for large bodies, between requests.
+type bodies struct{ pool sync.Pool } // of *[]byte
+
+// buffer returns an empty one.
+func (b *bodies) buffer(size int) []byte {
+	if size > earnest {
+		if p, ok := b.pool.Get().(*[]byte); ok && cap(*p) >= size {
+			return (*p)[:0]
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+// keep takes one back.
+func (b *bodies) keep(body []byte) {
+	if cap(body) > earnest && cap(body) <= smallWork {
+		b.pool.Put(&body)
+	}
 }
 
 // patience is how long a body is waited for.
@@ -161,12 +189,19 @@ func (w *work) read(r *http.Request, body []byte, b *Batch) error {
 
 // ratioFrom is what a body may decode to at any ratio: a line that repeats one
 // byte a million times is a bad one, but not an attack.
-const ratioFrom = 2 * wire.MaxLine
+const ratioFrom = wire.MaxLine
+
+// maxParts bounds the frames and blocks of a body. An agent that sends a MiB of the
+// smallest records there can be sends fewer, or else splits it.
+const maxParts = 50_000
 
 // decode decompresses the body. It tries with little memory first, and with
 // ever more of the budget while that does not suffice: what a frame says of its
 // own size is not believed.
 func (w *work) decode(b *Batch) error {
+	if wire.Parts(b.Frames, maxParts) > maxParts {
+		return refuse(http.StatusRequestEntityTooLarge, "frames", "body has more than %d zstd frames and blocks", maxParts)
+	}
 	most, ratio := w.limits.Decoded, max(ratioFrom, w.limits.Ratio*len(b.Frames))
 	for w.decoded < min(most, ratio) {
 		next := min(most, ratio, max(1<<20, 4*w.decoded))
@@ -174,6 +209,9 @@ func (w *work) decode(b *Batch) error {
 			return tight()
 		}
 		w.decoded = next
+		if cap(w.lines) <= next {
+			w.lines = make([]byte, 0, next+1) // at once: to grow would cost as much again
+		}
 		var err error
 		w.lines, err = w.dec.Decode(w.lines[:0], b.Frames, next)
 		switch {
