@@ -110,7 +110,7 @@ func defaults(goos, programData string) Config {
 			WriteTimeout:     30 * time.Second,
 			IdleTimeout:      2 * time.Minute,
 
-			MaxConnections: 1024, MaxConnectionsPerAgent: 8, MaxPending: 512, MaxPendingPerAddress: 128, HandshakeTimeout: 10 * time.Second,
+			MaxConnections: 2048, MaxConnectionsPerAgent: 8, MaxPending: 1024, MaxPendingPerAddress: 128, HandshakeTimeout: 10 * time.Second,
 			MaxRequestsPerSecond: 500, MaxBytesPerSecond: 64 << 20, SlowAfter: 20, CutAfter: 40,
 		},
 		Logging: LoggingSection{Level: "info"},

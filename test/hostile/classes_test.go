@@ -18,7 +18,7 @@ import (
 // A class is one kind of hostile request.
 type class struct {
 	name   string
-	weight int   // of 1,000 requests
+	weight int   // its part of all requests
 	want   []int // the answers that are right; 0 is a connection that was closed
 	wide   int   // how many at a time; 0 for the usual
 

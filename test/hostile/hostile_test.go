@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"runtime"
@@ -57,8 +58,10 @@ type row struct {
 func TestHostileRequests(t *testing.T) {
 	all := classes()
 	var alones []int64
+	weights := 0
 	for i := range all {
 		alones = append(alones, growth(t, &all[i]))
+		weights += all[i].weight
 	}
 	b := newBench(t, alone)
 	stop := make(chan struct{})
@@ -74,7 +77,7 @@ func TestHostileRequests(t *testing.T) {
 	total := 0
 	var rows []row
 	for i, c := range all {
-		r := b.measure(&c, peers, max(2*workers, *requestsFlag*c.weight/1000), idle)
+		r := b.measure(&c, peers, max(2*workers, *requestsFlag*c.weight/weights+1), idle)
 		r.one = alones[i]
 		total += r.count
 		rows = append(rows, r)
@@ -260,7 +263,7 @@ func TestWhoeverMisbehavesIsSlowedCutAndNamed(t *testing.T) {
 		p := &peer{b: b, node: name, conf: b.client(name), from: fmt.Sprintf("127.0.0.%d", 10+n)}
 		hostile.Go(func() {
 			all := classes()
-			for i := range 200 {
+			for i := range 2000 {
 				c := &all[i%len(all)]
 				if c.weight != cheap {
 					continue
@@ -308,7 +311,7 @@ func TestWhoeverMisbehavesIsSlowedCutAndNamed(t *testing.T) {
 // Slow clients in great number do not slow the others.
 func TestSlowClients(t *testing.T) {
 	b := newBench(t, "")
-	conf := make([]*peer, 50) // agents, each of a network of its own
+	conf := make([]*peer, 250) // agents, each with an address of its own
 	for n := range conf {
 		name := node(1000 + n)
 		conf[n] = &peer{b: b, node: name, conf: b.client(name), from: fmt.Sprintf("127.0.1.%d", 1+n)}
@@ -317,7 +320,7 @@ func TestSlowClients(t *testing.T) {
 	for n := range 4 {
 		agents = append(agents, b.honest(1+n, 20*time.Millisecond))
 	}
-	spell := func(d time.Duration) (p50, p99 time.Duration) {
+	spell := func(d time.Duration) (p50, p99 time.Duration) { // while the honest deliver
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		for _, h := range agents {
@@ -335,18 +338,18 @@ func TestSlowClients(t *testing.T) {
 	spell(time.Second) // until all are warm
 	var bases, besides []time.Duration
 	for round := range *roundsFlag {
-		_, base := spell(5 * time.Second)
+		middle, base := spell(5 * time.Second)
 		idle := b.memory("VmRSS")
 		slow := b.slowClients(conf, *slowFlag)
-		_, beside := spell(5 * time.Second)
+		middleBeside, beside := spell(5 * time.Second)
 		open := slow.stop()
-		t.Logf("round %d: 99th of a hundred honest batches took %v, and %v beside %d slow clients, of which %d were still connected at the end; the server grew by %d MiB",
-			round+1, base, beside, *slowFlag, open, (b.memory("VmHWM")-idle)>>20)
+		t.Logf("round %d: honest batches took %v (median) and %v (99th of a hundred), %v and %v beside %d slow clients, of which %d were still connected at the end; the server grew by %d MiB",
+			round+1, middle, base, middleBeside, beside, *slowFlag, open, (b.memory("VmHWM")-idle)>>20)
 		bases, besides = append(bases, base), append(besides, beside)
 	}
 	base, beside := median(bases), median(besides)
 	t.Logf("medians: %v and %v, %.2f times; the aim is less than 2 times: %v", base, beside, float64(beside)/float64(base), beside < 2*base)
-	if beside > max(5*base, 250*time.Millisecond) { // machines that do other things as well are no reason to fail
+	if beside > max(5*base, time.Second) { // machines that do other things as well are no reason to fail
 		t.Errorf("honest batches took %v, and %v beside slow clients", base, beside)
 	}
 	for _, h := range agents {
@@ -380,20 +383,20 @@ func (c *crowd) stop() (open int) {
 	return open
 }
 
-// slowClients connects n of them: a third is slow with the handshake, a third with
-// the head, a third with the body. Whoever is cut off comes again.
+// slowClients connects n of them: some are slow with the handshake, some with
+// the body, some with the head. Whoever is cut off comes again.
 func (b *bench) slowClients(agents []*peer, n int) *crowd {
 	c := &crowd{done: make(chan struct{})}
 	for i := range n {
 		a := agents[i%len(agents)]
 		p := &peer{b: b, node: a.node, conf: a.conf, from: a.from}
-		text := instead("", "")(p)
+		text := bytes.ReplaceAll(instead("", "")(p), []byte(stream), fmt.Appendf(nil, "%032x", i))
 		first := len(text) / 2
-		switch i % 3 {
+		switch i / len(agents) % 3 {
 		case 0:
 			p.conf, text, first = nil, append([]byte("\x16\x03\x01\x02\x00"), make([]byte, 500)...), 1
 		case 1:
-			text, first = instead("Content-Length: ", "Content-Length: 1000\r\nX: ")(p), 350
+			first = bytes.Index(text, []byte("\r\n\r\n")) + 4
 		}
 		c.wg.Go(func() {
 			for c.slowly(p, text, first) {

@@ -111,6 +111,7 @@ const (
 	leak       = 1.0 / 6 // offences that are forgiven a second
 	burst      = 4       // seconds of a rate that may come at once
 	slowPace   = time.Second
+	impatience = 0.1         // of an offence is a request that comes too soon while slowed; two lanes that wait as told are forgiven more
 	young      = time.Second // before this a connection does not give way
 )
 
@@ -169,10 +170,10 @@ func (g *Guard) cutLocked(c *client, now time.Time) bool {
 	return g.limits.CutAt > 0 && c.leftLocked(now) >= float64(g.limits.CutAt) && now.Sub(c.known) > silence
 }
 
-// offendLocked notes an offence.
-func (g *Guard) offendLocked(c *client, what string, now time.Time) {
+// offendLocked notes an offence, or a part of one.
+func (g *Guard) offendLocked(c *client, part float64, what string, now time.Time) {
 	most := float64(max(g.limits.SlowAt, g.limits.CutAt))
-	c.offences = min(c.leftLocked(now)+1, most*1.5)
+	c.offences = min(c.leftLocked(now)+part, most*1.5)
 	switch {
 	case g.cutLocked(c, now):
 		if c.trouble.Failed("cut") {
@@ -204,7 +205,7 @@ func (g *Guard) Refused(r *http.Request, node, reason string) {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.offendLocked(g.clientLocked(node, now), reason, now)
+	g.offendLocked(g.clientLocked(node, now), 1, reason, now)
 }
 
 // Stray answers a request for something that is not there.
@@ -241,6 +242,7 @@ func (g *Guard) judge(node string) verdict {
 		return verdict{"cut", "this agent did what agents do not: it is cut off for some minutes", 30 * time.Second}
 	case g.slowedLocked(c, now):
 		if wait := slowPace - now.Sub(c.last); wait > 0 {
+			g.offendLocked(c, impatience, "slowed", now)
 			return verdict{"slowed", "this agent did what agents do not: one request a second", slowPace}
 		}
 		c.last = now
@@ -258,7 +260,7 @@ func (g *Guard) judge(node string) verdict {
 	if wait > 0 {
 		if c.requests.tokens < -burst*rate { // it does not wait when told to
 			c.requests.tokens = -burst * rate
-			g.offendLocked(c, "rate_requests", now)
+			g.offendLocked(c, 1, "rate_requests", now)
 		}
 		return verdict{"rate_requests", "more requests a second than an agent may make", wait}
 	}

@@ -124,6 +124,25 @@ func TestAnHonestAgentIsNotPunished(t *testing.T) {
 	})
 }
 
+// Whoever goes on as before when it is slowed is cut off; whoever waits is not.
+func TestWhoeverDoesNotWaitIsCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		for node, pause := range map[string]time.Duration{"deaf": 10 * time.Millisecond, "patient": 500 * time.Millisecond} { // on two lanes a second each
+			b.offend(node, 8, "head")
+			for range 200 {
+				b.ask(node)
+				time.Sleep(pause)
+			}
+		}
+		for node, want := range map[string]bool{"deaf": true, "patient": false} {
+			if got := strings.Contains(b.log.String(), `minutes" client=`+node); got != want {
+				t.Errorf("%s was cut off: %v\n%s", node, got, b.log.String())
+			}
+		}
+	})
+}
+
 func TestARateIsHeldAndTellsWhenToCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(nil)

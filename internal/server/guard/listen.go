@@ -304,14 +304,14 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 	defer g.mu.Unlock()
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
-		g.offendLocked(g.clientLocked(c.address, now), "handshake", now)
+		g.offendLocked(g.clientLocked(c.address, now), 1, "handshake", now)
 	case c.state == busy && !c.served:
 		who := c.node
 		if who == "" {
 			who = c.address
 		}
 		g.refused("no_head").Inc()
-		g.offendLocked(g.clientLocked(who, now), "no_head", now)
+		g.offendLocked(g.clientLocked(who, now), 1, "no_head", now)
 	}
 	g.forgetLocked(c)
 }

@@ -126,13 +126,14 @@ type Handler struct {
 	total    int                         // requests that have their body; guarded by mu
 	flying   map[string]int              // requests by node, and by node and stream; guarded by mu
 	troubles map[string]*trouble.Trouble // of nodes that were refused; guarded by mu
+	voices   map[string]voice            // by node; guarded by mu
 }
 
 // New returns a Handler. node names the agent of a verified certificate.
 func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, watch Watch, log *slog.Logger) *Handler {
 	h := &Handler{
 		store: store, node: node, log: log, limits: limits, watch: watch, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
-		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{},
+		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{}, voices: map[string]voice{},
 	}
 	h.work.New = func() any { return newWork(limits) }
 	for _, reason := range Reasons {
@@ -229,7 +230,7 @@ func (h *Handler) refused(r *http.Request, node string, no *refusal) {
 	if no.status == http.StatusConflict {
 		t = h.lines.trouble(lane(node, stream), time.Now()) // which the other agent does not end
 	}
-	if !t.Failed(no.err.Error()) {
+	if !t.Failed(no.err.Error()) || !h.mayBeSaid(node) {
 		return
 	}
 	_, times := t.Now()
@@ -249,6 +250,30 @@ func (h *Handler) trouble(node string) *trouble.Trouble {
 	return t
 }
 
+// mostSaid bounds what is said of one node in the time after which a trouble is
+// said again: each line that it gets wrong can be wrong in another way.
+const mostSaid = 30
+
+// A voice is how much was said of a node.
+type voice struct {
+	began time.Time
+	lines int
+}
+
+// mayBeSaid reports whether there is to be another line in the log about a node.
+func (h *Handler) mayBeSaid(node string) bool {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.voices[node]
+	if now.Sub(v.began) > trouble.Every {
+		v = voice{began: now}
+	}
+	v.lines++
+	h.voices[node] = v
+	return v.lines <= mostSaid
+}
+
 // accepted ends the trouble of a node, if it had any.
 func (h *Handler) accepted(node string) {
 	h.mu.Lock()
@@ -258,7 +283,7 @@ func (h *Handler) accepted(node string) {
 	if t == nil {
 		return
 	}
-	if times, lasted := t.Worked(); times > 0 {
+	if times, lasted := t.Worked(); times > 0 && h.mayBeSaid(node) {
 		h.log.Info("accepted again", "node", node, "refused", times, "after", lasted.Round(time.Millisecond).String())
 	}
 }

@@ -387,6 +387,19 @@ func TestAFaultThatGoesOnIsLoggedOnce(t *testing.T) {
 	}
 }
 
+// Whoever is wrong in another way each time, and right in between, does not fill
+// the log.
+func TestTheLogIsNotFilledByOneAgent(t *testing.T) {
+	b := newBench(t, small)
+	for n := range 100 {
+		b.send(b.request([]byte(strings.Repeat(" ", n)+"x\n"), 1, 1))
+		b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+	}
+	if n := strings.Count(b.log.String(), "\n"); n > mostSaid || n < mostSaid/2 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 func TestABugIsAnsweredAndHoldsNothing(t *testing.T) {
 	l := small
 	l.InFlight = 1
