@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/rea-agent/rea/internal/trouble"
 )
@@ -27,7 +28,7 @@ func errorLog(l *slog.Logger) *log.Logger {
 }
 
 func (c *complaints) Write(p []byte) (int, error) {
-	text := strings.TrimSpace(string(p))
+	text := shown(strings.TrimSpace(string(p)))
 	rest, isTLS := strings.CutPrefix(text, "http: TLS handshake error from ")
 	client, reason, ok := strings.Cut(rest, ": ")
 	switch {
@@ -41,6 +42,17 @@ func (c *complaints) Write(p []byte) (int, error) {
 		c.log.Warn("client refused in the TLS handshake", "client", client, "reason", reason)
 	}
 	return len(p), nil
+}
+
+// shown makes harmless to look at what may quote a client: its certificate, say.
+func shown(s string) string {
+	const most = 1000
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), most)])
 }
 
 // said reports whether the reason is to be said.

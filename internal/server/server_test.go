@@ -25,6 +25,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/wire"
@@ -393,6 +394,33 @@ func damage(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// Whatever an agent writes where the server repeats it: nothing of it can act on
+// the terminal of who reads the log, nor begin a line of its own.
+func TestTheLogShowsForeignTextHarmless(t *testing.T) {
+	r := start(t, nil)
+	const evil = "\u009b2J\u202e\ufeff\u2028 evil"
+	for _, header := range []string{"Rea-Batch", "Rea-Stream", "User-Agent", "Content-Type", "X-" + "Other"} {
+		req := "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" + header + ": " + evil + "\r\n\r\n"
+		if got := r.raw(req); !strings.Contains(got, " 4") {
+			t.Errorf("%s: %s", header, got)
+		}
+	}
+	r.raw("POST /" + evil + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	body := bytes.Replace(r.lines(r.node, 1, 1), []byte(`"lab-7"`), []byte(`"`+evil+`"`), 1)
+	if status, _, err := r.post(r.client(r.clientTLS()), bytes.Replace(body, []byte(stream), []byte(evil), 1), 1, 1); err != nil || status != 422 {
+		t.Error(status, err)
+	}
+	errorLog(slog.New(slog.NewJSONHandler(r.log, nil))).Printf("http: TLS handshake error from 192.0.2.7:1: x509: the name \x1b[2J%s\n\tis not known", evil)
+	for _, c := range r.log.String() {
+		if c != '\n' && !unicode.IsPrint(c) {
+			t.Fatalf("the log has %q:\n%q", c, r.log.String())
+		}
+	}
+	if n := strings.Count(r.log.String(), "request refused"); n < 2 || !strings.Contains(r.log.String(), "is not known") {
+		t.Errorf("said %d times:\n%s", n, r.log.String())
+	}
 }
 
 func TestHandshakeTroubleIsLoggedOnce(t *testing.T) {
