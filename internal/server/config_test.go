@@ -2,6 +2,7 @@ package server
 
 import (
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/config/configtest"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write the tables of the documentation anew")
@@ -37,6 +39,19 @@ func TestDefaultsAreRightByTheirOwnRules(t *testing.T) {
 		if diff := cmp.Diff(c, again); diff != "" {
 			t.Error(goos, diff)
 		}
+	}
+}
+
+// An agent sends nothing that a server refuses which nobody configured, or which is
+// set to the least.
+func TestEveryServerTakesWhatAgentsSend(t *testing.T) {
+	l := Default().Limits
+	if l.MaxDecodedBytes < wire.BatchBytes || l.MaxBodyBytes < wire.MaxLine+wire.RecordBytes || l.MaxLineBytes < wire.MaxLine {
+		t.Errorf("%+v", l)
+	}
+	cfg := Default()
+	if _, err := cfg.Spec().Load(config.Sources{Args: []config.Arg{{Key: "limits.max_decoded_bytes", Flag: "--x", Text: fmt.Sprint(wire.BatchBytes - 1)}}}); err == nil {
+		t.Error("less than a batch may be set")
 	}
 }
 

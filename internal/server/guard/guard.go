@@ -172,8 +172,11 @@ func (g *Guard) cutLocked(c *client, now time.Time) bool {
 
 // offendLocked notes an offence, or a part of one.
 func (g *Guard) offendLocked(c *client, part float64, what string, now time.Time) {
-	most := float64(max(g.limits.SlowAt, g.limits.CutAt))
-	c.offences = min(c.leftLocked(now)+part, most*1.5)
+	most, before := 1.5*float64(max(g.limits.SlowAt, g.limits.CutAt)), c.leftLocked(now)
+	c.offences = min(before+part, most)
+	if cut := float64(g.limits.CutAt); before < cut && c.offences >= cut {
+		c.offences = most // so that it lasts
+	}
 	switch {
 	case g.cutLocked(c, now):
 		if c.trouble.Failed("cut") {

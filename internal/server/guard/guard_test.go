@@ -104,6 +104,21 @@ func TestWhoeverMisbehavesIsSlowedThenCutAndForgiven(t *testing.T) {
 	})
 }
 
+func TestWhoeverIsCutStaysSoForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		b.offend("bad", 10, "head") // and not one more
+		time.Sleep(29 * time.Second)
+		if status, _ := b.ask("bad"); status != 429 {
+			t.Errorf("after 29 s: %d", status)
+		}
+		time.Sleep(2 * time.Second)
+		if status, _ := b.ask("bad"); status != 200 {
+			t.Errorf("after 31 s: %d", status)
+		}
+	})
+}
+
 // What an agent bisects for, and what is not its fault, is never held against it.
 func TestAnHonestAgentIsNotPunished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
