@@ -330,6 +330,32 @@ func TestAnIdleConnectionGivesWay(t *testing.T) {
 	}
 }
 
+// Over real TLS: who sends what no agent sends is slowed and cut off, and named by
+// its node; another agent does not notice.
+func TestAnAgentThatMisbehavesIsCutOff(t *testing.T) {
+	r := start(t, func(c *Config) { c.Limits.SlowAfter, c.Limits.CutAfter = 3, 6 })
+	const wrong = "POST /etc/passwd HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+	statuses := map[string]int{}
+	for range 100 {
+		statuses[r.raw(wrong)]++
+	}
+	if statuses["HTTP/1.1 404 Not Found"] < 3 || statuses["HTTP/1.1 429 Too Many Requests"] < 50 {
+		t.Errorf("answered %v", statuses)
+	}
+	for _, want := range []string{"client is slowed for what it did", "client is cut off for what it did"} {
+		if n := strings.Count(r.log.String(), `"msg":"`+want); n != 1 || !strings.Contains(r.log.String(), `"client":"`+r.node+`","last"`) {
+			t.Errorf("%q was said %d times:\n%s", want, n, r.log.String())
+		}
+	}
+	const other = "0190d1c0-0000-7000-8000-00000000000b"
+	conf := r.clientTLS()
+	cert := r.issue(func(c *x509.Certificate) { c.URIs[0].Path = "/agent/" + other }, r.certs)
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	if status, a, err := r.post(r.client(conf), r.lines(other, 1, 1), 1, 1); err != nil || status != 200 {
+		t.Errorf("another agent: %d %+v %v", status, a, err)
+	}
+}
+
 func TestFollowSeesWhatArrives(t *testing.T) {
 	r := start(t, nil)
 	c := r.client(r.clientTLS())

@@ -14,6 +14,7 @@ package guard
 
 import (
 	"container/list"
+	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,7 @@ type Guard struct {
 	idle    list.List          // guarded by mu
 	clients map[string]*client // by node, or by address; guarded by mu
 	swept   time.Time          // guarded by mu
+	unsaid  []func()           // lines for the log; guarded by mu
 }
 
 // New returns a Guard. node names the agent of a verified certificate.
@@ -76,7 +78,7 @@ func New(l Limits, node func(*x509.Certificate) (string, error), set *metric.Set
 
 func (g *Guard) count(f func() int) int {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	return f()
 }
 
@@ -86,6 +88,22 @@ func (g *Guard) closed(reason string) *metric.Counter {
 
 func (g *Guard) refused(reason string) *metric.Counter {
 	return g.set.Counter("rea_requests_refused_total", "Requests that were refused, by reason.", "reason", reason)
+}
+
+// sayLocked has a line written to the log when the mutex is free: whoever reads
+// the log may be slow, and must not hold up everybody.
+func (g *Guard) sayLocked(level slog.Level, text string, args ...any) {
+	g.unsaid = append(g.unsaid, func() { g.log.Log(context.Background(), level, text, args...) })
+}
+
+// unlock frees the mutex and says what there is to say.
+func (g *Guard) unlock() {
+	lines := g.unsaid
+	g.unsaid = nil
+	g.mu.Unlock()
+	for _, say := range lines {
+		say()
+	}
 }
 
 // A client is what is remembered of an agent or an address.
@@ -180,11 +198,11 @@ func (g *Guard) offendLocked(c *client, part float64, what string, now time.Time
 	switch {
 	case g.cutLocked(c, now):
 		if c.trouble.Failed("cut") {
-			g.log.Warn("client is cut off for what it did; it may come back after some quiet minutes", "client", c.name, "last", what)
+			g.sayLocked(slog.LevelWarn, "client is cut off for what it did; it may come back after some quiet minutes", "client", c.name, "last", what)
 		}
 	case g.slowedLocked(c, now):
 		if c.trouble.Failed("slowed") {
-			g.log.Warn("client is slowed for what it did", "client", c.name, "last", what)
+			g.sayLocked(slog.LevelWarn, "client is slowed for what it did", "client", c.name, "last", what)
 		}
 	}
 }
@@ -207,7 +225,7 @@ func (g *Guard) Refused(r *http.Request, node, reason string) {
 	}
 	now := time.Now()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.offendLocked(g.clientLocked(node, now), 1, reason, now)
 }
 
@@ -224,7 +242,7 @@ func (g *Guard) Stray(w http.ResponseWriter, r *http.Request, text string) {
 func (g *Guard) Took(node string, bytes int) {
 	now := time.Now()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	g.clientLocked(node, now).bytes.take(now, float64(g.limits.Bytes), float64(bytes))
 }
 
@@ -238,7 +256,7 @@ type verdict struct {
 func (g *Guard) judge(node string) verdict {
 	now := time.Now()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	c := g.clientLocked(node, now)
 	switch {
 	case g.cutLocked(c, now):
@@ -251,7 +269,7 @@ func (g *Guard) judge(node string) verdict {
 		c.last = now
 	case c.offences < float64(g.limits.SlowAt)/2: // not as soon as it is served, or the next offence begins anew
 		if times, lasted := c.trouble.Worked(); times > 0 {
-			g.log.Info("client is served as any other again", "client", c.name, "after", lasted.Round(time.Second).String())
+			g.sayLocked(slog.LevelInfo, "client is served as any other again", "client", c.name, "after", lasted.Round(time.Second).String())
 		}
 	}
 	if wait := c.bytes.wait(now, float64(g.limits.Bytes)); wait > 0 {

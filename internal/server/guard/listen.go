@@ -301,7 +301,7 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 	shook := ok && t.ConnectionState().HandshakeComplete // nobody is at it any more
 	now := time.Now()
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
 		g.offendLocked(g.clientLocked(c.address, now), 1, "handshake", now)
