@@ -377,6 +377,32 @@ func TestAnAddressIsNotCutWhileAgentsComeFromThere(t *testing.T) {
 	}
 }
 
+// Neighbours are spared for the sake of agents, not of one that is cut off itself.
+func TestAnAgentThatIsCutMakesNoAddressKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		b.offend("bad", 10, "head")
+		tries := 0
+		for range 30 {
+			for _, c := range b.come(newWire("192.0.2.1")) {
+				tries++
+				b.Watch(c, http.StateActive)
+				b.mu.Lock()
+				b.introduceLocked(c.(*conn), "bad", time.Now())
+				b.unlock()
+				b.mu.Lock()
+				c.(*conn).served = true
+				b.mu.Unlock()
+				c.Close()
+				b.Watch(c, http.StateClosed)
+			}
+		}
+		if tries != roomy.CutAt {
+			t.Errorf("%d connections were let in", tries)
+		}
+	})
+}
+
 func TestWhoLooksWhetherThePortIsOpenIsNoOffender(t *testing.T) {
 	b := newBench(nil)
 	for range 100 {

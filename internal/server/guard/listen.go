@@ -270,7 +270,7 @@ func (g *Guard) active(c *conn, over net.Conn) {
 	if node != "" {
 		victim = g.introduceLocked(c, node, now)
 	}
-	g.mu.Unlock()
+	g.unlock()
 	if victim != nil {
 		g.closed("node").Inc()
 		_ = victim.Conn.Close()
@@ -281,8 +281,13 @@ func (g *Guard) active(c *conn, over net.Conn) {
 // same agent if there are too many: it may be one that the network has forgotten.
 func (g *Guard) introduceLocked(c *conn, node string, now time.Time) (victim *conn) {
 	c.node = node
-	g.clientLocked(c.address, now).known = now
-	client := g.clientLocked(node, now)
+	client, from := g.clientLocked(node, now), g.clientLocked(c.address, now)
+	switch {
+	case g.cutLocked(client, now):
+		g.offendLocked(from, 1, "cut", now) // one that comes again and again makes handshakes
+	case !g.slowedLocked(client, now):
+		from.known = now
+	}
 	client.conns = append(client.conns, c)
 	if len(client.conns) <= g.limits.PerNode {
 		return nil
@@ -294,17 +299,24 @@ func (g *Guard) introduceLocked(c *conn, node string, now time.Time) (victim *co
 
 // ended looks at how a connection ended: without a handshake, though something was
 // said or long waited for, or with a request whose head nobody could read. Whoever
-// looks whether the port is open says nothing, and agents may make a connection
-// that they then do not need.
+// looks whether the port is open says nothing. Agents may make a connection that
+// they then do not need, but not often.
 func (g *Guard) ended(c *conn, over net.Conn) {
-	t, ok := over.(*tls.Conn)
-	shook := ok && t.ConnectionState().HandshakeComplete // nobody is at it any more
+	shook, node := false, ""
+	if t, ok := over.(*tls.Conn); ok {
+		s := t.ConnectionState() // nobody is at it any more
+		if shook = s.HandshakeComplete; shook && len(s.VerifiedChains) > 0 {
+			node, _ = g.node(s.VerifiedChains[0][0])
+		}
+	}
 	now := time.Now()
 	g.mu.Lock()
 	defer g.unlock()
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
 		g.offendLocked(g.clientLocked(c.address, now), 1, "handshake", now)
+	case (c.state == pending || c.state == late) && node != "":
+		g.offendLocked(g.clientLocked(node, now), impatience, "idle", now)
 	case c.state == busy && !c.served:
 		who := c.node
 		if who == "" {
