@@ -77,7 +77,9 @@ func TestHostileRequests(t *testing.T) {
 	total := 0
 	var rows []row
 	for i, c := range all {
+		began := time.Now()
 		r := b.measure(&c, peers, max(2*workers, *requestsFlag*c.weight/weights+1), idle)
+		t.Logf("%s: %d requests in %v", r.name, r.count, time.Since(began).Round(100*time.Millisecond))
 		r.one = alones[i]
 		total += r.count
 		rows = append(rows, r)

@@ -234,6 +234,9 @@ func (g *Guard) Stray(w http.ResponseWriter, r *http.Request, text string) {
 	g.refused("path").Inc()
 	g.Refused(r, g.nodeOf(r), "path")
 	w.Header().Set("Content-Type", "application/json")
+	if r.ContentLength < 0 {
+		w.Header().Set("Connection", "close") // or the HTTP server would wait for a body that nobody wants
+	}
 	w.WriteHeader(http.StatusNotFound)
 	fmt.Fprintf(w, `{"last":0,"error":%q}`+"\n", text)
 }
@@ -297,7 +300,7 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 		if node := g.nodeOf(r); node != "" {
 			if v := g.judge(node); v.reason != "" {
 				g.refused(v.reason).Inc()
-				answer(w, v)
+				answer(w, r, v)
 				return
 			}
 		}
@@ -317,10 +320,10 @@ func (g *Guard) nodeOf(r *http.Request) string {
 }
 
 // answer refuses for a while. An agent keeps what it has, so it loses nothing.
-func answer(w http.ResponseWriter, v verdict) {
+func answer(w http.ResponseWriter, r *http.Request, v verdict) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Retry-After", strconv.Itoa(int((v.retry+time.Second-1)/time.Second)))
-	if v.reason == "cut" {
+	if v.reason == "cut" || r.ContentLength < 0 {
 		w.Header().Set("Connection", "close")
 	}
 	w.WriteHeader(http.StatusTooManyRequests)

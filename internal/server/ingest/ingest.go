@@ -207,7 +207,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
 	}
-	if no.reason == "no_length" || no.reason == "body_bytes" {
+	if r.ContentLength < 0 || no.reason == "body_bytes" {
 		w.Header().Set("Connection", "close") // or the HTTP server would wait for what it is not going to read
 	}
 	if no.load {

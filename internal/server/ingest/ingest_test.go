@@ -653,6 +653,19 @@ func TestASlowBodyHoldsUpNobody(t *testing.T) {
 	}
 }
 
+// A refusal does not wait for the rest of a body that has no length, and so no end.
+func TestABodyWithoutEndIsNotWaitedFor(t *testing.T) {
+	b := newBench(t, small)
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	r := b.request(nil, 1, 3)
+	r.Header.Set("Content-Type", "text/html")
+	r.Body, r.ContentLength, r.GetBody = reader, -1, nil
+	if resp, a := b.send(r); resp.StatusCode != 415 || !resp.Close {
+		t.Errorf("%s %+v, close %v", resp.Status, a, resp.Close)
+	}
+}
+
 func TestABodyEarnsTimeByWhatHasCome(t *testing.T) {
 	p := (&Limits{BodyRate: 1000, BodyTime: time.Minute}).patience(httptest.NewRecorder())
 	for have, want := range map[int]time.Duration{0: grace, 1000: grace + time.Second, 10_000: grace + 10*time.Second, 1 << 30: time.Minute} {
