@@ -350,7 +350,7 @@ func TestAnAddressIsNotCutWhileAgentsComeFromThere(t *testing.T) {
 	for known, want := range map[bool]int{false: 0, true: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(nil)
-			for range 20 {
+			for range 40 {
 				w := newWire("192.0.2.1")
 				for _, c := range b.come(w) {
 					c.Read(nil)
@@ -419,7 +419,7 @@ func TestWhoLooksWhetherThePortIsOpenIsNoOffender(t *testing.T) {
 // A head that the HTTP server could not read never gets to the handler.
 func TestHeadsThatCannotBeReadAreOffences(t *testing.T) {
 	b := newBench(nil)
-	for range 6 {
+	for range 8 {
 		for _, c := range b.come(newWire("192.0.2.1")) {
 			b.Watch(c, http.StateActive)
 			c.Close()
@@ -435,7 +435,7 @@ func TestHeadsThatCannotBeReadAreOffences(t *testing.T) {
 			b.Watch(c, http.StateClosed)
 		}
 	}
-	if b.refused("no_head").Value() != 6 || b.clients["192.0.2.1"].offences < 5 || b.clients["192.0.2.2"] != nil {
+	if b.refused("no_head").Value() != 8 || b.clients["192.0.2.1"].offences < 3.5 || b.clients["192.0.2.2"] != nil {
 		t.Errorf("%d heads, %v", b.refused("no_head").Value(), b.clients)
 	}
 }

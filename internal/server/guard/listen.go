@@ -314,7 +314,7 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 	defer g.unlock()
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
-		g.offendLocked(g.clientLocked(c.address, now), 1, "handshake", now)
+		g.offendLocked(g.clientLocked(c.address, now), broken, "handshake", now)
 	case (c.state == pending || c.state == late) && node != "":
 		g.offendLocked(g.clientLocked(node, now), impatience, "idle", now)
 	case c.state == busy && !c.served:
@@ -323,7 +323,7 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 			who = c.address
 		}
 		g.refused("no_head").Inc()
-		g.offendLocked(g.clientLocked(who, now), 1, "no_head", now)
+		g.offendLocked(g.clientLocked(who, now), broken, "no_head", now)
 	}
 	g.forgetLocked(c)
 }
