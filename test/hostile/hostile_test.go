@@ -385,6 +385,9 @@ func (c *crowd) stop() (open int) {
 	return open
 }
 
+// arrival is how long slow clients take to come: about as long as they are borne.
+const arrival = 9 * time.Second
+
 // slowClients connects n of them: some are slow with the handshake, some with
 // the body, some with the head. Whoever is cut off comes again.
 func (b *bench) slowClients(agents []*peer, n int) *crowd {
@@ -400,16 +403,21 @@ func (b *bench) slowClients(agents []*peer, n int) *crowd {
 		case 1:
 			first = bytes.Index(text, []byte("\r\n\r\n")) + 4
 		}
+		wait := time.Duration(i) * arrival / time.Duration(n) // or they would all be cut off at once, and come again at once
 		c.wg.Go(func() {
-			for c.slowly(p, text, first) {
+			for ; ; wait = time.Second {
 				select {
 				case <-c.done:
-				case <-time.After(time.Second):
+					return
+				case <-time.After(wait):
+				}
+				if !c.slowly(p, text, first) {
+					return
 				}
 			}
 		})
 	}
-	time.Sleep(3 * time.Second) // until they are there
+	time.Sleep(arrival + time.Second)
 	return c
 }
 

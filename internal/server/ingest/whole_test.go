@@ -25,11 +25,11 @@ type open struct {
 	store *fake
 }
 
-const fuzzNode = "0190d1c0-0000-7000-8000-00000000000b"
+const openNode = "0190d1c0-0000-7000-8000-00000000000b"
 
 func newOpen() *open {
 	store := &fake{}
-	node := func(*x509.Certificate) (string, error) { return fuzzNode, nil }
+	node := func(*x509.Certificate) (string, error) { return openNode, nil }
 	return &open{New(store, node, small, Watch{}, slog.New(slog.DiscardHandler)), store}
 }
 
@@ -85,7 +85,7 @@ func FuzzHeaders(f *testing.F) {
 		if path == wire.IngestPath {
 			t.Fatal("a batch without lines was kept")
 		}
-		if r := o.store.resumed[0]; !wire.IsStream(r.Stream) || r.Stream != stream || r.Assigned > wire.MaxSeq || r.Node != fuzzNode {
+		if r := o.store.resumed[0]; !wire.IsStream(r.Stream) || r.Stream != stream || r.Assigned > wire.MaxSeq || r.Node != openNode {
 			t.Fatalf("%+v", r)
 		}
 	})
@@ -93,7 +93,7 @@ func FuzzHeaders(f *testing.F) {
 
 // FuzzHandler feeds bodies to the whole of a request.
 func FuzzHandler(f *testing.F) {
-	b := &bench{node: fuzzNode}
+	b := &bench{node: openNode}
 	f.Add([]byte(b.lines(1, 3)), uint64(1), uint64(3), false)
 	f.Add(wire.NewCompressor().Append(nil, []byte(b.lines(5, 6))), uint64(5), uint64(6), true)
 	f.Add(wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 5<<20)), uint64(1), uint64(1), true)
@@ -111,7 +111,7 @@ func FuzzHandler(f *testing.F) {
 			return
 		}
 		got := o.store.got[0]
-		if n := bytes.Count(got.Lines, []byte("\n")); uint64(n) != last-first+1 || len(got.Lines) > small.Decoded || got.Node != fuzzNode || got.Received.Before(began) {
+		if n := bytes.Count(got.Lines, []byte("\n")); uint64(n) != last-first+1 || len(got.Lines) > small.Decoded || got.Node != openNode || got.Received.Before(began) {
 			t.Errorf("%d lines as %d to %d", n, first, last)
 		}
 	})
