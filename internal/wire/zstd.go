@@ -109,7 +109,7 @@ func Parts(src []byte, most int) (n int) {
 	for len(src) >= 8 && n <= most {
 		n++
 		if magic := binary.LittleEndian.Uint32(src); magic&^0xf == 0x184d2a50 { // skippable
-			src = skipTo(src, 8+int(binary.LittleEndian.Uint32(src[4:])))
+			src = skipTo(src, 8+int(min(binary.LittleEndian.Uint32(src[4:]), 1<<30)))
 			continue
 		}
 		flags := src[4]
