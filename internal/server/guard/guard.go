@@ -129,7 +129,8 @@ const (
 	leak       = 1.0 / 6 // offences that are forgiven a second
 	burst      = 4       // seconds of a rate that may come at once
 	slowPace   = time.Second
-	broken     = 0.5         // of an offence is a handshake or a head that breaks off: networks do that too
+	failed     = 0.05        // of an offence is a handshake that fails: an agent whose certificate has expired tries on, and is to learn why
+	broken     = 0.5         // is a head that breaks off: networks do that too
 	impatience = 0.1         // of an offence is a request that comes too soon while slowed; two lanes that wait as told are forgiven more
 	young      = time.Second // before this a connection does not give way
 )

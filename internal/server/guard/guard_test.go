@@ -350,7 +350,7 @@ func TestAnAddressIsNotCutWhileAgentsComeFromThere(t *testing.T) {
 	for known, want := range map[bool]int{false: 0, true: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(nil)
-			for range 40 {
+			for range 400 {
 				w := newWire("192.0.2.1")
 				for _, c := range b.come(w) {
 					c.Read(nil)
@@ -399,6 +399,25 @@ func TestAnAgentThatIsCutMakesNoAddressKnown(t *testing.T) {
 		}
 		if tries != roomy.CutAt {
 			t.Errorf("%d connections were let in", tries)
+		}
+	})
+}
+
+// An agent whose certificate is not good any more goes on trying, two lanes every
+// few seconds; cut off it would not learn why.
+func TestAnAgentThatIsNotLetInIsNotCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		for range 2000 {
+			for _, c := range b.come(newWire("192.0.2.1"), newWire("192.0.2.1")) {
+				c.Read(nil)
+				c.Close()
+				b.Watch(c, http.StateClosed)
+			}
+			time.Sleep(time.Second)
+		}
+		if b.log.Len() > 0 || b.refusals("cut")+b.refusals("address") > 0 {
+			t.Errorf("log:\n%s", b.log.String())
 		}
 	})
 }

@@ -314,7 +314,7 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 	defer g.unlock()
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
-		g.offendLocked(g.clientLocked(c.address, now), broken, "handshake", now)
+		g.offendLocked(g.clientLocked(c.address, now), failed, "handshake", now)
 	case (c.state == pending || c.state == late) && node != "":
 		g.offendLocked(g.clientLocked(node, now), impatience, "idle", now)
 	case c.state == busy && !c.served:
