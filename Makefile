@@ -20,7 +20,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo test torture torture-long cross check lint bench dictionary clean
+.PHONY: help build demo test torture torture-long hostile cross check lint bench dictionary clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,14 @@ torture: ## crashes, kills, power cuts, failing disks, planted bugs, and a table
 torture-long: ## the same for a night: 10 million histories, 10,000 kills, 2,000 power cuts
 	$(MAKE) torture HISTORIES=10000000 KILLS=10000 CUTS=2000
 
+# How many hostile requests, and how often honest agents are timed beside 1,000
+# slow clients.
+REQUESTS ?= 100000
+ROUNDS   ?= 5
+
+hostile: ## bombs, broken requests and slow clients against the real server: what each costs it
+	$(GO) test -count 1 -timeout 2h -v -tags hostile ./test/hostile -hostile.requests $(REQUESTS) -hostile.rounds $(ROUNDS)
+
 cross: ## compile for the other systems
 	@for target in windows/amd64 windows/arm64 linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
 	  echo "build $$target"; \
@@ -60,7 +68,7 @@ cross: ## compile for the other systems
 check: ## formatting, go vet for every system, a build that is the same twice
 	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt would change:"; gofmt -l cmd internal test; exit 1; }
 	@for os in linux windows darwin; do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
-	$(GO) vet -tags torture ./test/...
+	$(GO) vet -tags torture,hostile ./test/...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 	@scripts/reproducible.sh

@@ -99,6 +99,9 @@ func (w *wanted) defaultLimit() int {
 // printer returns what writes one event to out.
 func (w *wanted) printer(in *cli.Invocation, out io.Writer) func(*server.Line) error {
 	if w.json {
+		if cli.IsTerminal(in.Stdout) {
+			out = cli.ForTerminal(in.Stdout)
+		}
 		return func(l *server.Line) error {
 			_, err := out.Write(l.Raw)
 			return err

@@ -43,7 +43,7 @@ func hostsCommand(s *settings) *cli.Command {
 }
 
 func hostsJSON(in *cli.Invocation, hosts []server.Host) error {
-	e := json.NewEncoder(in.Stdout)
+	e := json.NewEncoder(cli.ForTerminal(in.Stdout))
 	for i := range hosts {
 		if err := e.Encode(&hosts[i]); err != nil {
 			return cli.Fail(cli.IO, err, "")

@@ -112,7 +112,7 @@ type sums struct {
 }
 
 func (p *proof) tellJSON(in *cli.Invocation, books *server.Accounts, audit *server.Audit) error {
-	e := json.NewEncoder(in.Stdout)
+	e := json.NewEncoder(cli.ForTerminal(in.Stdout))
 	for i := range books.Streams {
 		if err := e.Encode(&books.Streams[i]); err != nil {
 			return err

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -382,5 +383,27 @@ func golden(t *testing.T, name, got string) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s: %s", name, diff)
+	}
+}
+
+func TestJSONIsEscapedForEyesAndMeansTheSame(t *testing.T) {
+	const text = "a\u009b2J\u202eb\x7f\u200bc\U000e0041\ufffd é 中 \\n\n"
+	line, err := json.Marshal(map[string]string{"name": text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if _, err := (jsonEscaper{&out}).Write(append(line, '\n')); err != nil {
+		t.Fatal(err)
+	}
+	var back map[string]string
+	if err := json.Unmarshal([]byte(out.String()), &back); err != nil || back["name"] != text {
+		t.Errorf("%v: %q", err, back)
+	}
+	if i := strings.IndexFunc(strings.TrimSuffix(out.String(), "\n"), func(r rune) bool { return !harmless(r) }); i >= 0 {
+		t.Errorf("%q", out.String()[i:])
+	}
+	if w := ForTerminal(&out); w != io.Writer(&out) {
+		t.Errorf("a pipe gets %T", w)
 	}
 }

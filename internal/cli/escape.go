@@ -2,8 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -41,6 +43,42 @@ func escape(s, keep string) string {
 			fmt.Fprintf(&b, `\U%08x`, r)
 		}
 		i += n
+	}
+	return b.String()
+}
+
+// ForTerminal returns a writer of JSON to w that is safe to look at: where w is a
+// terminal, what Escape would change stands as the escapes of JSON, so that the
+// text means the same. A program that reads it gets it as it is. Each write is to
+// hold whole lines.
+func ForTerminal(w io.Writer) io.Writer {
+	if IsTerminal(w) {
+		return jsonEscaper{w}
+	}
+	return w
+}
+
+type jsonEscaper struct{ w io.Writer }
+
+func (e jsonEscaper) Write(p []byte) (int, error) {
+	_, err := io.WriteString(e.w, escapeJSON(string(p)))
+	return len(p), err
+}
+
+// escapeJSON escapes what is not harmless in JSON. Outside of its strings there
+// are only letters, marks, spaces and ends of lines.
+func escapeJSON(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case harmless(r) || r == '\n' || r == '\t' || r == '\r':
+			b.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		}
 	}
 	return b.String()
 }

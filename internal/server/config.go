@@ -47,13 +47,30 @@ type EnrollSection struct {
 type LimitsSection struct {
 	MaxBodyBytes     int64 // of a request, as it comes
 	MaxDecodedBytes  int64 // of a request, decompressed
+	MaxRatio         int   // of the two
+	MaxWindowBytes   int64 // of zstd
 	MaxLineBytes     int64
 	MaxLinesPerBatch int
-	MaxConnections   int
-	MaxInFlight      int           // requests being worked on; more are answered 503
-	ReadTimeout      time.Duration // a whole request
-	WriteTimeout     time.Duration // a whole answer
-	IdleTimeout      time.Duration // between requests of a connection
+	MaxDepth         int   // of objects and lists within each other
+	MaxMembers       int   // of an object
+	MaxMemoryBytes   int64 // of all requests together
+	MaxInFlight      int   // requests being worked on; more are answered 503
+
+	MaxConnections         int
+	MaxConnectionsPerAgent int
+	MaxPending             int           // connections without a request so far
+	MaxPendingPerAddress   int           // of these
+	HandshakeTimeout       time.Duration // until there is one
+	MaxRequestsPerSecond   int           // of an agent
+	MaxBytesPerSecond      int64         // of an agent, decompressed
+	SlowAfter, CutAfter    int           // offences
+
+	MaxHeaderBytes int64
+	HeaderTimeout  time.Duration // a request's head
+	MinBodyRate    int64         // bytes a second of a body that takes its time
+	ReadTimeout    time.Duration // a whole request
+	WriteTimeout   time.Duration // a whole answer
+	IdleTimeout    time.Duration // between requests of a connection
 }
 
 // StatusSection is [status].
@@ -97,15 +114,25 @@ func defaults(goos, programData string) Config {
 		Server: ServerSection{Listen: "127.0.0.1:8443", DataDir: data},
 		Enroll: EnrollSection{Life: 7 * 24 * time.Hour},
 		Limits: LimitsSection{
-			MaxBodyBytes:     4 << 20,
-			MaxDecodedBytes:  32 << 20,
-			MaxLineBytes:     1 << 20,
+			MaxBodyBytes:     wire.BatchBytes,
+			MaxDecodedBytes:  wire.BatchBytes,
+			MaxRatio:         200,
+			MaxWindowBytes:   1 << 20,
+			MaxLineBytes:     wire.MaxLine,
 			MaxLinesPerBatch: 100_000,
-			MaxConnections:   1024,
+			MaxDepth:         wire.DefaultLimits.Depth,
+			MaxMembers:       wire.DefaultLimits.Members,
+			MaxMemoryBytes:   256 << 20,
 			MaxInFlight:      64,
+			MaxHeaderBytes:   16 << 10,
+			HeaderTimeout:    10 * time.Second,
+			MinBodyRate:      4 << 10,
 			ReadTimeout:      30 * time.Second,
 			WriteTimeout:     30 * time.Second,
 			IdleTimeout:      2 * time.Minute,
+
+			MaxConnections: 2048, MaxConnectionsPerAgent: 8, MaxPending: 1024, MaxPendingPerAddress: 128, HandshakeTimeout: 10 * time.Second,
+			MaxRequestsPerSecond: 500, MaxBytesPerSecond: 64 << 20, SlowAfter: 20, CutAfter: 40,
 		},
 		Status:  StatusSection{Port: 9101},
 		Logging: LoggingSection{Level: "info"},
@@ -180,19 +207,63 @@ func maybeAddress(s string) error {
 // waits behind it.
 func (c *Config) limitKeys() []config.Key {
 	l := &c.Limits
-	return []config.Key{
+	return append([]config.Key{
 		{Name: "limits.max_body_bytes", Value: config.Bytes(&l.MaxBodyBytes, 2*wire.MaxLine, 1<<30),
 			Usage: "The largest request as it comes; a larger one is answered 413, and the agent splits it."},
 		{Name: "limits.max_decoded_bytes", Value: config.Bytes(&l.MaxDecodedBytes, 2*wire.MaxLine, 4<<30),
-			Usage: "The largest request when decompressed."},
+			Usage: "The largest request when decompressed. Agents send no larger ones than the default."},
+		{Name: "limits.max_ratio", Value: config.Int(&l.MaxRatio, 10, 1_000_000),
+			Usage: "How many times larger a request may be decompressed, above 1 MiB; more is answered 413."},
+		{Name: "limits.max_window_bytes", Value: config.Bytes(&l.MaxWindowBytes, 256<<10, 8<<20),
+			Usage: "The largest window of zstd, which is memory that reading takes. Agents have 256 KiB."},
 		{Name: "limits.max_line_bytes", Value: config.Bytes(&l.MaxLineBytes, wire.MaxLine, 64<<20),
 			Usage: "The longest event."},
 		{Name: "limits.max_lines_per_batch", Value: config.Int(&l.MaxLinesPerBatch, wire.RecordLines, 10_000_000),
 			Usage: "The most events of a request."},
-		{Name: "limits.max_connections", Value: config.Int(&l.MaxConnections, 1, 1_000_000),
-			Usage: "The most connections at a time; more wait to be accepted. At least the number of agents, where they are many."},
+		{Name: "limits.max_depth", Value: config.Int(&l.MaxDepth, wire.DefaultLimits.Depth, wire.MostDepth),
+			Usage: "How deep objects and lists of an event may stand within each other."},
+		{Name: "limits.max_members", Value: config.Int(&l.MaxMembers, wire.DefaultLimits.Members, wire.MostMembers),
+			Usage: "The most members of one object of an event."},
+		{Name: "limits.max_memory_bytes", Value: config.Bytes(&l.MaxMemoryBytes, 16<<20, 1<<40),
+			Usage: "The memory of all requests together, taken before they are read; more is answered 503."},
 		{Name: "limits.max_in_flight", Value: config.Int(&l.MaxInFlight, 1, 100_000),
 			Usage: "The most requests worked on at a time; more are answered 503 and told when to come again."},
+	}, append(l.clientKeys(), l.timeKeys()...)...)
+}
+
+// clientKeys has what each client may have, and how often it may ask.
+func (l *LimitsSection) clientKeys() []config.Key {
+	return []config.Key{
+		{Name: "limits.max_connections", Value: config.Int(&l.MaxConnections, 1, 1_000_000),
+			Usage: "The most connections at a time. Idle ones give way to new ones. At least the number of agents, where they are many."},
+		{Name: "limits.max_connections_per_agent", Value: config.Int(&l.MaxConnectionsPerAgent, 2, 1000),
+			Usage: "The most connections of one agent; the oldest gives way. An agent has two."},
+		{Name: "limits.max_pending", Value: config.Int(&l.MaxPending, 1, 1_000_000),
+			Usage: "The most connections that have not made a request yet, as during the TLS handshake. Those of more than a second give way."},
+		{Name: "limits.max_pending_per_address", Value: config.Int(&l.MaxPendingPerAddress, 1, 1_000_000),
+			Usage: "The most of these from one IPv4 address, or one IPv6 network of 64 bits."},
+		{Name: "limits.handshake_timeout_ms", Value: config.Millis(&l.HandshakeTimeout, 100*time.Millisecond, time.Hour),
+			Usage: "How long a new connection may take for the TLS handshake and the head of its first request."},
+		{Name: "limits.max_requests_per_second", Value: config.Int(&l.MaxRequestsPerSecond, 1, 1_000_000),
+			Usage: "The most requests of one agent a second, four times that at once; more are answered 429."},
+		{Name: "limits.max_bytes_per_second", Value: config.Bytes(&l.MaxBytesPerSecond, 1<<20, 1<<40),
+			Usage: "The most bytes of one agent a second, decompressed, four times that at once; more are answered 429."},
+		{Name: "limits.slow_after", Value: config.Int(&l.SlowAfter, 0, 1_000_000),
+			Usage: "After how many offences a client is slowed to one request a second; ten are forgiven a minute. 0 for never."},
+		{Name: "limits.cut_after", Value: config.Int(&l.CutAfter, 0, 1_000_000),
+			Usage: "After how many it is cut off for some minutes. 0 for never."},
+	}
+}
+
+// timeKeys has the limits of time, and of a request's head.
+func (l *LimitsSection) timeKeys() []config.Key {
+	return []config.Key{
+		{Name: "limits.max_header_bytes", Value: config.Bytes(&l.MaxHeaderBytes, 4<<10, 1<<20),
+			Usage: "The largest head of a request, 4 KiB more or less; a larger one is answered 431."},
+		{Name: "limits.header_timeout_ms", Value: config.Millis(&l.HeaderTimeout, 100*time.Millisecond, time.Hour),
+			Usage: "How long the head of a request may take to come in."},
+		{Name: "limits.min_body_rate", Value: config.Bytes(&l.MinBodyRate, 1, 1<<30),
+			Usage: "How many bytes of a body must come a second, after the first 5 s; a slower one is answered 408."},
 		{Name: "limits.read_timeout_ms", Value: config.Millis(&l.ReadTimeout, 100*time.Millisecond, time.Hour),
 			Usage: "How long a request may take to come in."},
 		{Name: "limits.write_timeout_ms", Value: config.Millis(&l.WriteTimeout, 100*time.Millisecond, time.Hour),
@@ -228,6 +299,10 @@ func (c *Config) Validate() []config.Conflict {
 	if c.Limits.MaxLineBytes > c.Limits.MaxDecodedBytes {
 		add("an event may be longer than a whole request", "make max_line_bytes at most max_decoded_bytes",
 			"limits.max_line_bytes", "limits.max_decoded_bytes")
+	}
+	if c.Limits.MaxMemoryBytes < c.Limits.MaxBodyBytes+c.Limits.MaxDecodedBytes {
+		add("the memory of all requests is less than one may need", "make max_memory_bytes at least max_body_bytes and max_decoded_bytes together",
+			"limits.max_memory_bytes", "limits.max_body_bytes", "limits.max_decoded_bytes")
 	}
 	return found
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"flag"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/config/configtest"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write the tables of the documentation anew")
@@ -37,6 +39,19 @@ func TestDefaultsAreRightByTheirOwnRules(t *testing.T) {
 		if diff := cmp.Diff(c, again); diff != "" {
 			t.Error(goos, diff)
 		}
+	}
+}
+
+// An agent sends nothing that a server refuses which nobody configured, or which is
+// set to the least.
+func TestEveryServerTakesWhatAgentsSend(t *testing.T) {
+	l := Default().Limits
+	if l.MaxDecodedBytes < wire.BatchBytes || l.MaxBodyBytes < wire.MaxLine+wire.RecordBytes || l.MaxLineBytes < wire.MaxLine {
+		t.Errorf("%+v", l)
+	}
+	cfg := Default()
+	if _, err := cfg.Spec().Load(config.Sources{Args: []config.Arg{{Key: "limits.max_decoded_bytes", Flag: "--x", Text: fmt.Sprint(wire.BatchBytes - 1)}}}); err == nil {
+		t.Error("less than a batch may be set")
 	}
 }
 
@@ -73,7 +88,8 @@ func TestImpossibleCombinationsAreRefused(t *testing.T) {
 		{"a key without its certificate", "tls.key_file=a", false, "no certificate of it"},
 		{"nowhere to keep", "server.data_dir=", false, "no folder"},
 		{"larger packed than not", "limits.max_body_bytes=64MiB", false, "larger as it comes"},
-		{"an event larger than a request", "limits.max_line_bytes=33MiB", false, "longer than a whole request"},
+		{"a request larger than the memory", "limits.max_decoded_bytes=300MiB", false, "less than one may need"},
+		{"an event larger than a request", "limits.max_line_bytes=5MiB", false, "longer than a whole request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var args []config.Arg

@@ -3,54 +3,12 @@ package server
 import (
 	"log"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
+	"unicode"
 
 	"github.com/rea-agent/rea/internal/trouble"
 )
-
-// limitConnections makes l accept only while fewer than n connections are open.
-func limitConnections(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &connection{Conn: c, leave: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type connection struct {
-	net.Conn
-	leave func()
-}
-
-func (c *connection) Close() error {
-	err := c.Conn.Close()
-	c.leave()
-	return err
-}
 
 // complaints writes to the log what net/http reports as lines of text, each
 // reason once while it goes on.
@@ -74,7 +32,7 @@ func newComplaints(l *slog.Logger) *complaints {
 }
 
 func (c *complaints) Write(p []byte) (int, error) {
-	text := strings.TrimSpace(string(p))
+	text := shown(strings.TrimSpace(string(p)))
 	rest, isTLS := strings.CutPrefix(text, "http: TLS handshake error from ")
 	client, reason, ok := strings.Cut(rest, ": ")
 	switch {
@@ -88,6 +46,17 @@ func (c *complaints) Write(p []byte) (int, error) {
 		c.log.Warn("client refused in the TLS handshake", "client", client, "reason", reason)
 	}
 	return len(p), nil
+}
+
+// shown makes harmless to look at what may quote a client: its certificate, say.
+func shown(s string) string {
+	const most = 1000
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), most)])
 }
 
 // said reports whether the reason is to be said.

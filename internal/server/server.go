@@ -21,6 +21,7 @@ import (
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/server/guard"
 	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/server/store"
 	"github.com/rea-agent/rea/internal/status"
@@ -47,9 +48,6 @@ func (k *kind) Unwrap() error        { return k.error }
 // stopTime is how long requests that are on their way may take when the server
 // stops. Agents come again with those that took longer.
 const stopTime = 10 * time.Second
-
-// maxHeader is many times what an agent sends.
-const maxHeader = 16 << 10
 
 // What clients are told whose certificate is not good any more.
 var (
@@ -103,7 +101,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	srv := httpServer(&c, g, ingest.New(keeper{db}, identity.Node, limits(c.Limits), log), issuer.renew(), log)
+	door := guard.New(bounds(&c.Limits), identity.Node, set, log)
+	watch := ingest.Watch{Metrics: set, Refused: door.Refused, Took: door.Took}
+	srv := httpServer(&c, g, door, ingest.New(keeper{db}, identity.Node, limits(&c.Limits), watch, log), issuer.renew(), log)
 	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -121,20 +121,24 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	others.Go(func() { issuer.run(beside) })
 	log.Info("listening", "address", l.Addr().String(), "data_dir", c.Server.DataDir)
-	return serve(ctx, srv, limitConnections(l, c.Limits.MaxConnections), log)
+	return serve(ctx, srv, door.Listener(l), log)
 }
 
-func httpServer(c *Config, g *gate, ingest, renew http.Handler, log *slog.Logger) *http.Server {
+func httpServer(c *Config, g *gate, door *guard.Guard, ingest, renew http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:           g.handler(routes(ingest, renew)),
-		TLSConfig:         g.tls(),
-		ConnState:         g.watch,
+		Handler:     door.Handler(g.handler(routes(ingest, renew, door))),
+		TLSConfig:   g.tls(),
+		ConnContext: door.Context,
+		ConnState: func(c net.Conn, s http.ConnState) {
+			g.watch(c, s)
+			door.Watch(c, s)
+		},
 		Protocols:         new(http.Protocols),
-		ReadHeaderTimeout: min(c.Limits.ReadTimeout, 10*time.Second),
+		ReadHeaderTimeout: min(c.Limits.ReadTimeout, c.Limits.HeaderTimeout),
 		ReadTimeout:       c.Limits.ReadTimeout,
 		WriteTimeout:      c.Limits.WriteTimeout,
 		IdleTimeout:       c.Limits.IdleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		MaxHeaderBytes:    int(c.Limits.MaxHeaderBytes),
 		ErrorLog:          errorLog(log),
 	}
 	srv.Protocols.SetHTTP1(true)
@@ -165,7 +169,7 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener, log *slog.Logg
 }
 
 // routes serves nothing but what agents need; renew is nil where nothing is renewed.
-func routes(ingest, renew http.Handler) http.Handler {
+func routes(ingest, renew http.Handler, door *guard.Guard) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == wire.IngestPath || r.URL.Path == wire.ResumePath:
@@ -173,19 +177,25 @@ func routes(ingest, renew http.Handler) http.Handler {
 		case r.URL.Path == wire.RenewPath && renew != nil:
 			renew.ServeHTTP(w, r)
 		default:
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, `{"last":0,"error":"there is only %s and %s"}`+"\n", wire.IngestPath, wire.ResumePath)
+			door.Stray(w, r, "there is only "+wire.IngestPath+" and "+wire.ResumePath)
 		}
 	})
 }
 
 // limits gives all requests together the memory of eight of the largest, but
 // not less than 256 MiB.
-func limits(c LimitsSection) ingest.Limits {
+func limits(c *LimitsSection) ingest.Limits {
 	return ingest.Limits{
-		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Line: int(c.MaxLineBytes), Lines: c.MaxLinesPerBatch,
-		InFlight: c.MaxInFlight, Memory: max(256<<20, 8*int(c.MaxBodyBytes+c.MaxDecodedBytes)),
+		Body: int(c.MaxBodyBytes), Decoded: int(c.MaxDecodedBytes), Ratio: c.MaxRatio, Window: int(c.MaxWindowBytes),
+		Line: int(c.MaxLineBytes), Depth: c.MaxDepth, Members: c.MaxMembers, Lines: c.MaxLinesPerBatch,
+		InFlight: c.MaxInFlight, Memory: int(c.MaxMemoryBytes), BodyRate: int(c.MinBodyRate), BodyTime: c.ReadTimeout,
+	}
+}
+
+func bounds(c *LimitsSection) guard.Limits {
+	return guard.Limits{
+		Connections: c.MaxConnections, PerNode: c.MaxConnectionsPerAgent, Pending: c.MaxPending, PerAddress: c.MaxPendingPerAddress, Pend: c.HandshakeTimeout,
+		Requests: c.MaxRequestsPerSecond, Bytes: c.MaxBytesPerSecond, SlowAt: c.SlowAfter, CutAt: c.CutAfter,
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/wire"
@@ -315,25 +316,49 @@ func TestWhatIsNoRequestOfAnAgent(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreLimited(t *testing.T) {
+func TestAnIdleConnectionGivesWay(t *testing.T) {
 	r := start(t, func(c *Config) { c.Limits.MaxConnections = 1 })
-	first := r.client(r.clientTLS())
-	if status, _, err := r.post(first, r.lines(r.node, 1, 1), 1, 1); err != nil || status != 200 {
-		t.Fatal(status, err)
+	first, second := r.client(r.clientTLS()), r.client(r.clientTLS())
+	for n := range uint64(6) {
+		c := first
+		if n%2 == 1 {
+			c = second
+		}
+		if status, _, err := r.post(c, r.lines(r.node, n+1, n+1), n+1, n+1); err != nil || status != 200 {
+			t.Fatal(n, status, err)
+		}
 	}
-	second := make(chan error, 1)
-	go func() {
-		_, _, err := r.post(r.client(r.clientTLS()), r.lines(r.node, 2, 2), 2, 2)
-		second <- err
-	}()
-	select {
-	case err := <-second:
-		t.Fatalf("a second connection was served: %v", err)
-	case <-time.After(100 * time.Millisecond): // cannot fail a good server, may pass a bad one
+}
+
+// Over real TLS: who sends what no agent sends is slowed and cut off, and named by
+// its node; another agent does not notice.
+func TestAnAgentThatMisbehavesIsCutOff(t *testing.T) {
+	r := start(t, func(c *Config) { c.Limits.SlowAfter, c.Limits.CutAfter = 3, 6 })
+	const wrong = "POST /etc/passwd HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+	statuses := map[string]int{}
+	for range 100 {
+		statuses[r.raw(wrong)]++
 	}
-	first.CloseIdleConnections()
-	if err := <-second; err != nil {
-		t.Error(err)
+	if statuses["HTTP/1.1 404 Not Found"] < 3 || statuses["HTTP/1.1 429 Too Many Requests"] < 50 {
+		t.Errorf("answered %v", statuses)
+	}
+	for _, want := range []string{"client is slowed for what it did", "client is cut off for what it did"} {
+		said := 0
+		for line := range strings.Lines(r.log.String()) {
+			if strings.Contains(line, want) && strings.Contains(line, `"client":"`+r.node) {
+				said++
+			}
+		}
+		if said != 1 {
+			t.Errorf("%q was said %d times of %s:\n%s", want, said, r.node, r.log.String())
+		}
+	}
+	const other = "0190d1c0-0000-7000-8000-00000000000b"
+	conf := r.clientTLS()
+	cert := r.issue(func(c *x509.Certificate) { c.URIs[0].Path = "/agent/" + other }, r.certs)
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+	if status, a, err := r.post(r.client(conf), r.lines(other, 1, 1), 1, 1); err != nil || status != 200 {
+		t.Errorf("another agent: %d %+v %v", status, a, err)
 	}
 }
 
@@ -401,6 +426,33 @@ func damage(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// Whatever an agent writes where the server repeats it: nothing of it can act on
+// the terminal of who reads the log, nor begin a line of its own.
+func TestTheLogShowsForeignTextHarmless(t *testing.T) {
+	r := start(t, nil)
+	const evil = "\u009b2J\u202e\ufeff\u2028 evil"
+	for _, header := range []string{"Rea-Batch", "Rea-Stream", "User-Agent", "Content-Type", "X-" + "Other"} {
+		req := "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n" + header + ": " + evil + "\r\n\r\n"
+		if got := r.raw(req); !strings.Contains(got, " 4") {
+			t.Errorf("%s: %s", header, got)
+		}
+	}
+	r.raw("POST /" + evil + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	body := bytes.Replace(r.lines(r.node, 1, 1), []byte(`"lab-7"`), []byte(`"`+evil+`"`), 1)
+	if status, _, err := r.post(r.client(r.clientTLS()), bytes.Replace(body, []byte(stream), []byte(evil), 1), 1, 1); err != nil || status != 422 {
+		t.Error(status, err)
+	}
+	errorLog(slog.New(slog.NewJSONHandler(r.log, nil))).Printf("http: TLS handshake error from 192.0.2.7:1: x509: the name \x1b[2J%s\n\tis not known", evil)
+	for _, c := range r.log.String() {
+		if c != '\n' && !unicode.IsPrint(c) {
+			t.Fatalf("the log has %q:\n%q", c, r.log.String())
+		}
+	}
+	if n := strings.Count(r.log.String(), "request refused"); n < 2 || !strings.Contains(r.log.String(), "is not known") {
+		t.Errorf("said %d times:\n%s", n, r.log.String())
+	}
 }
 
 func TestHandshakeTroubleIsLoggedOnce(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 )
 
 // What one request may carry: so many bytes as they lie in the queue, and so
-// many when decoded, which the server bounds too.
+// many when decoded, which is what a server takes that nobody configured.
 const (
 	batchBytes   = 1 << 20
-	decodedBytes = 8 << 20
+	decodedBytes = wire.BatchBytes
 	batchLines   = 1 << 20 // no bound
 )
 

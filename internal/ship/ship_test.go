@@ -45,6 +45,7 @@ type server struct {
 	high     uint64
 	assigned uint64
 	beats    int // Resumes
+	largest  int // bytes of a batch, decoded
 }
 
 type answer struct {
@@ -81,6 +82,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.needs = append(s.needs, needs)
+	s.largest = max(s.largest, len(raw))
 	a := answer{status: http.StatusOK}
 	if unreadable || needs != 0 && s.isOld() {
 		a.status = http.StatusBadRequest
@@ -433,6 +435,21 @@ func TestABatchEndsAtAHoleAndWhereTheEncodingChanges(t *testing.T) {
 		})
 		if d := cmp.Diff([]string{"1-2 200", "6-7 200", "8-9 200"}, l.seen); d != "" {
 			t.Errorf("requests (-want +got):\n%s", d)
+		}
+	})
+}
+
+// However well lines compress: a server that nobody configured takes the batch.
+func TestABatchIsNoLargerThanAnyServerTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Hour, func() {
+			for range 30 {
+				l.keep(t, 15_000) // some 200 KB, of which 20 KB are sent
+			}
+		})
+		if len(l.kept) != 30*15_000 || l.largest > wire.BatchBytes || l.largest < wire.BatchBytes/2 {
+			t.Errorf("%d lines were kept, the largest batch had %d bytes", len(l.kept), l.largest)
 		}
 	})
 }

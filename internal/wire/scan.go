@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"hash/maphash"
+	"math/bits"
 	"slices"
-	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -19,6 +19,13 @@ type Limits struct {
 
 // DefaultLimits is at least what an agent with the greatest max_event_bytes sends.
 var DefaultLimits = Limits{Line: MaxLine, Depth: 16, Members: 256}
+
+// The widest that a server can be set to, so that what one of them keeps every
+// reader of its store can read.
+const (
+	MostDepth   = 64
+	MostMembers = 4096
+)
 
 // A Line is one event: its envelope, and where its body stands. It borrows the
 // scanned bytes and the Scanner's memory until the next Scan.
@@ -39,7 +46,23 @@ type LineError struct {
 	Line   int // counted from 1
 	Column int // of the byte, counted from 1; 0 where the whole line is meant
 	Reason string
+	Rule   Rule
 }
+
+// A Rule is what a line broke, for counters: few words, always the same.
+type Rule string
+
+// The rules of a line.
+const (
+	RuleLine      Rule = "line_bytes" // Limits.Line
+	RuleDepth     Rule = "depth"      // Limits.Depth
+	RuleMembers   Rule = "members"    // Limits.Members
+	RuleDuplicate Rule = "duplicate"  // no name twice in one object
+	RuleText      Rule = "text"       // UTF-8, without control characters
+	RuleNumber    Rule = "number"     // short, and within 64-bit floating point
+	RuleEnvelope  Rule = "envelope"   // complete and of the right types
+	RuleJSON      Rule = "json"       // all else
+)
 
 func (e *LineError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Text()) }
 
@@ -73,6 +96,8 @@ type Scanner struct {
 	sets []nameSet // one for each depth
 	host []byte
 	seed maphash.Seed
+
+	factor uint64 // as unknown as the seed
 }
 
 // envelope is a set of members that were there.
@@ -97,11 +122,12 @@ type key struct {
 
 // nameSet is a Bloom filter over the names of one object: a name whose bit is
 // not set was not there, so that names are compared only where it is likely.
-type nameSet [16]uint64
+type nameSet [32]uint64
 
 // NewScanner returns a Scanner that holds lines to l.
 func NewScanner(l Limits) *Scanner {
-	return &Scanner{limits: l, sets: make([]nameSet, l.Depth), seed: maphash.MakeSeed()}
+	seed := maphash.MakeSeed()
+	return &Scanner{limits: l, sets: make([]nameSet, l.Depth), seed: seed, factor: maphash.String(seed, "factor")}
 }
 
 // Reset makes the scanner read data, which must not change until the last line
@@ -133,9 +159,9 @@ func (s *Scanner) Scan() bool {
 	n := bytes.IndexByte(s.rest[:min(len(s.rest), s.limits.Line)], '\n') + 1
 	switch {
 	case n == 0 && len(s.rest) >= s.limits.Line:
-		return s.fault("is longer than %d bytes", s.limits.Line)
+		return s.fault(RuleLine, "is longer than %d bytes", s.limits.Line)
 	case n == 0:
-		return s.fault("does not end with a newline")
+		return s.fault(RuleJSON, "does not end with a newline")
 	}
 	s.b, s.rest, s.i = s.rest[:n], s.rest[n:], 0
 	s.line, s.seen, s.keys = Line{Raw: s.b}, 0, s.keys[:0]
@@ -143,14 +169,17 @@ func (s *Scanner) Scan() bool {
 }
 
 // fault notes what is wrong with the line as a whole.
-func (s *Scanner) fault(format string, args ...any) bool {
-	s.err = &LineError{Line: s.count, Reason: fmt.Sprintf(format, args...)}
+func (s *Scanner) fault(rule Rule, format string, args ...any) bool {
+	s.err = &LineError{Line: s.count, Reason: fmt.Sprintf(format, args...), Rule: rule}
 	return false
 }
 
-// bad notes what is wrong at the place where the scanner stands.
-func (s *Scanner) bad(format string, args ...any) bool {
-	s.fault(format, args...)
+// bad notes what is no JSON at the place where the scanner stands.
+func (s *Scanner) bad(format string, args ...any) bool { return s.breach(RuleJSON, format, args...) }
+
+// breach notes which rule is broken at the place where the scanner stands.
+func (s *Scanner) breach(rule Rule, format string, args ...any) bool {
+	s.fault(rule, format, args...)
 	s.err.Column = s.i + 1
 	return false
 }
@@ -177,10 +206,10 @@ func (s *Scanner) complete() bool {
 	}
 	for i, name := range [...]string{"v", "time", "node", "hostname", "stream", "seq", "kind"} {
 		if s.seen&(1<<i) == 0 {
-			return s.fault("has no %q", name)
+			return s.fault(RuleEnvelope, "has no %q", name)
 		}
 	}
-	return s.fault("has no object under its kind, or has it before its kind")
+	return s.fault(RuleEnvelope, "has no object under its kind, or has it before its kind")
 }
 
 // The line ends with a newline, which no value contains and which space stops
@@ -221,7 +250,7 @@ func (s *Scanner) value(depth int) bool {
 
 func (s *Scanner) object(depth int) bool {
 	if depth > s.limits.Depth {
-		return s.bad("is nested more than %d deep", s.limits.Depth)
+		return s.breach(RuleDepth, "is nested more than %d deep", s.limits.Depth)
 	}
 	first := len(s.keys)
 	s.sets[depth-1] = nameSet{}
@@ -282,21 +311,35 @@ func (s *Scanner) member(depth, first int) bool {
 // and it was not there yet.
 func (s *Scanner) unique(set *nameSet, first int, name []byte, start int) bool {
 	if len(s.keys)-first == s.limits.Members {
-		return s.bad("an object has more than %d members", s.limits.Members)
+		return s.breach(RuleMembers, "an object has more than %d members", s.limits.Members)
 	}
-	k := key{maphash.Bytes(s.seed, name), start, start + len(name)}
+	k := key{s.hash(name), start, start + len(name)}
 	word, bit := &set[k.hash>>6%uint64(len(set))], uint64(1)<<(k.hash%64)
 	if *word&bit != 0 {
 		for _, o := range s.keys[first:] {
 			if o.hash == k.hash && bytes.Equal(s.b[o.start:o.end], name) {
 				s.i = start
-				return s.bad("the name of a member is there twice")
+				return s.breach(RuleDuplicate, "the name of a member is there twice")
 			}
 		}
 	}
 	*word |= bit
 	s.keys = append(s.keys, k)
 	return true
+}
+
+// hash returns one that strangers cannot foresee. For short names, of which a
+// body can hold most, it is a product, whose halves are folded.
+func (s *Scanner) hash(name []byte) uint64 {
+	if len(name) > 8 {
+		return maphash.Bytes(s.seed, name)
+	}
+	x := uint64(0)
+	for _, c := range name {
+		x = x<<8 | uint64(c)
+	}
+	high, low := bits.Mul64(x^s.factor, 0x9e3779b97f4a7c15)
+	return high ^ low
 }
 
 // top reads the value of a member of the event itself.
@@ -337,7 +380,7 @@ func (s *Scanner) envelopeText(dst *[]byte, has envelope, ok func([]byte) bool) 
 	}
 	if !isText || !ok(text) {
 		s.i = start
-		return s.bad("the envelope has a value of the wrong form")
+		return s.breach(RuleEnvelope, "the envelope has a value of the wrong form")
 	}
 	*dst = text
 	s.seen |= has
@@ -364,7 +407,7 @@ func (s *Scanner) envelopeTime() bool {
 	}
 	if !ok || len(text) == 0 || text[len(text)-1] != 'Z' || s.line.Time.UnmarshalText(text) != nil {
 		s.i = start
-		return s.bad("the time is not RFC 3339 in UTC")
+		return s.breach(RuleEnvelope, "the time is not RFC 3339 in UTC")
 	}
 	s.seen |= hasTime
 	return true
@@ -382,7 +425,7 @@ func (s *Scanner) envelopeNumber(dst *uint64, has envelope) bool {
 	if digits == 0 || digits > 1 && s.b[start] == '0' || n > MaxSeq ||
 		next != ',' && next != '}' && next != ' ' && next != '\t' && next != '\r' {
 		s.i = start
-		return s.bad("want a whole number from 0 to %d", uint64(MaxSeq))
+		return s.breach(RuleEnvelope, "want a whole number from 0 to %d", uint64(MaxSeq))
 	}
 	*dst = n
 	s.seen |= has
@@ -400,7 +443,7 @@ func (s *Scanner) maybeText() ([]byte, bool) {
 
 func (s *Scanner) list(depth int) bool {
 	if depth > s.limits.Depth {
-		return s.bad("is nested more than %d deep", s.limits.Depth)
+		return s.breach(RuleDepth, "is nested more than %d deep", s.limits.Depth)
 	}
 	s.i++
 	if s.space(); s.b[s.i] == ']' {
@@ -439,7 +482,7 @@ const maxNumber = 40
 // number reads a number by the grammar of RFC 8259, section 6.
 func (s *Scanner) number() bool {
 	start := s.i
-	exponent := false
+	e := 0 // where the exponent stands
 	if s.b[s.i] == '-' {
 		s.i++
 	}
@@ -454,7 +497,7 @@ func (s *Scanner) number() bool {
 		}
 	}
 	if s.b[s.i]|0x20 == 'e' {
-		exponent = true
+		e = s.i
 		if s.i++; s.b[s.i] == '+' || s.b[s.i] == '-' {
 			s.i++
 		}
@@ -464,12 +507,64 @@ func (s *Scanner) number() bool {
 	}
 	if s.i-start > maxNumber {
 		s.i = start
-		return s.bad("a number is longer than %d bytes", maxNumber)
+		return s.breach(RuleNumber, "a number is longer than %d bytes", maxNumber)
 	}
-	if exponent {
-		if _, err := strconv.ParseFloat(string(s.b[start:s.i]), 64); err != nil {
-			s.i = start
-			return s.bad("a number is beyond 64-bit floating point")
+	if e > 0 && !inRange(s.b[start:e], s.b[e+1:s.i]) {
+		s.i = start
+		return s.breach(RuleNumber, "a number is beyond 64-bit floating point")
+	}
+	return true
+}
+
+// largest are the digits of the greatest number of 64-bit floating point, which
+// is 1.7976931348623157e308.
+const largest = "17976931348623157"
+
+// inRange reports whether a number is at most that. It costs no more than reading
+// it, for a body may consist of nothing but numbers that strconv.ParseFloat is
+// slow with. The exponent is a sign, or none, and digits.
+func inRange(mantissa, exponent []byte) bool {
+	power := 0
+	for _, c := range exponent {
+		switch {
+		case c == '-':
+			return true // the mantissa alone is below 1e40
+		case c != '+':
+			power = min(10*power+int(c-'0'), 1<<20)
+		}
+	}
+	first, point := len(mantissa), len(mantissa) // where the first digit that counts is, and the point
+	for i, c := range mantissa {
+		switch {
+		case c == '.':
+			point = i
+		case c > '0' && first == len(mantissa):
+			first = i
+		}
+	}
+	if first == len(mantissa) {
+		return true // zero
+	}
+	if power += point - first; first > point {
+		power++
+	}
+	return power < 309 || power == 309 && atMost(mantissa[first:], largest) // 0.ddd times ten to the power
+}
+
+// atMost compares the digits of a number, whose point may stand anywhere, with
+// others of the same magnitude.
+func atMost(number []byte, digits string) bool {
+	for _, c := range number {
+		switch {
+		case c == '.':
+		case digits == "":
+			if c != '0' {
+				return false
+			}
+		case c != digits[0]:
+			return c < digits[0]
+		default:
+			digits = digits[1:]
 		}
 	}
 	return true
@@ -516,12 +611,12 @@ func (s *Scanner) text() ([]byte, bool) {
 			r, n := utf8.DecodeRune(b[i:])
 			if r == utf8.RuneError && n == 1 {
 				s.i = i
-				return nil, s.bad("a string is not UTF-8")
+				return nil, s.breach(RuleText, "a string is not UTF-8")
 			}
 			i += n
 		default:
 			s.i = i
-			return nil, s.bad("a string has no end, or a control character")
+			return nil, s.breach(RuleText, "a string has no end, or a control character")
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,38 @@ func TestScanNamesTheLineAtFault(t *testing.T) {
 	}
 }
 
+func TestNumbersAreHeldToWhatAFloatHolds(t *testing.T) {
+	for _, n := range []string{
+		"0e0", "0e999999", "-0.000e-5", "1e308", "-1.7976931348623157e308", "17976931348623157E+292", "0.00017976931348623157e312", "1e0000000000000000000000000000000000308",
+		"1e-400", "123456789012345678901234567890e278", "1.79769313486231571e308", "2e308", "1e309", "1e999", "0.1e310", "-99e307", "100000e304", "1e99999999999999999999999999",
+	} {
+		_, err := strconv.ParseFloat(n, 64)
+		_, got := scanAll(with("0.117", n))
+		if borderline := n == "1.79769313486231571e308"; (err == nil) != (got == nil) && !borderline {
+			t.Errorf("%s: %v, strconv says %v", n, got, err)
+		}
+	}
+}
+
+func TestAFaultNamesTheRule(t *testing.T) {
+	for line, want := range map[string]Rule{
+		with("0.117", strings.Repeat("[", 16)+strings.Repeat("]", 16)):   RuleDepth,
+		with("0.117", "{"+strings.TrimSuffix(manyMembers(257), ",")+"}"): RuleMembers,
+		with(`"v":1,`, `"v":1,"v":1,`):                                   RuleDuplicate,
+		with("lab-7", "lab\xff"):                                         RuleText,
+		with("0.117", "1e999"):                                           RuleNumber,
+		with("0.117", strings.Repeat("1", 41)):                           RuleNumber,
+		with(`"seq":1234,`, ""):                                          RuleEnvelope,
+		with("0.117", `"`+strings.Repeat("x", 1<<20)+`"`):                RuleLine,
+		"hello\n": RuleJSON,
+	} {
+		var le *LineError
+		if _, err := scanAll(line); !errors.As(err, &le) || le.Rule != want {
+			t.Errorf("%.200s: %v, want the rule %s", line, err, want)
+		}
+	}
+}
+
 func TestScanUnescapesTheHost(t *testing.T) {
 	lines, err := scanAll(with("lab-7", `a\"b\u00e9\ud83d\ude00\ud800x\n`))
 	if err != nil {
@@ -269,6 +302,9 @@ func BenchmarkScan(b *testing.B) {
 		"process": bytes.Repeat([]byte(with(`{"core":1`, strings.Repeat(`{"pid":4711,"name":"postgres","start_time":"2026-01-02T03:04:05.000000006Z","cpu_ratio":0.0213,"resident_bytes":38273024,"threads":7},`, 20)+`{"core":1`)), 200),
 		"hostile": []byte("{" + strings.Repeat(`"a":{`+strings.TrimSuffix(manyMembers(256), ",")+"},", 1) + "\n"),
 		"names":   hostileNames(),
+		"numbers": hostile("1e308"),
+		"text":    hostile(`"\u0041é"`),
+		"deep":    hostile(strings.Repeat("[", 13) + strings.Repeat("]", 13)),
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -281,6 +317,11 @@ func BenchmarkScan(b *testing.B) {
 			}
 		})
 	}
+}
+
+// hostile is a line of as many such values as a line can have.
+func hostile(value string) []byte {
+	return []byte(with("0.117", "["+strings.Repeat(value+",", (1<<20-1000)/(len(value)+1))+"0]"))
 }
 
 // hostileNames is a line of as many short names as a line can have.

@@ -47,6 +47,10 @@ const (
 	RecordLines = 10_000    // more than fit into RecordBytes
 )
 
+// BatchBytes is the most that an agent puts into one request, decoded, where one
+// record is not larger. A server may take less, and then gets smaller batches.
+const BatchBytes = 2 << 20
+
 // The headers of a batch, in canonical form.
 const (
 	headerStream   = "Rea-Stream"

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ const (
 var (
 	ErrTooLarge   = errors.New("body is larger than the limit when decoded")
 	ErrDictionary = errors.New("a frame needs a dictionary that is not known here")
+	ErrWindow     = errors.New("a frame needs a larger window than is allowed")
 )
 
 // A Compressor makes zstd frames. It belongs to one goroutine at a time.
@@ -81,14 +83,18 @@ type Decompressor struct {
 	src bytes.Reader
 }
 
-// NewDecompressor returns a Decompressor, which has every dictionary that was ever
-// shipped.
-func NewDecompressor() *Decompressor {
+// NewDecompressor returns a Decompressor that reads windows of 1 MiB, and has every
+// dictionary that was ever shipped.
+func NewDecompressor() *Decompressor { return NewWindowDecompressor(maxWindow) }
+
+// NewWindowDecompressor returns one that reads frames which need a window of so
+// many bytes, and refuses larger ones.
+func NewWindowDecompressor(window int) *Decompressor {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1), // decodes in Read, not in goroutines
 		zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderDicts(dictionaries()...),
-		zstd.WithDecoderMaxWindow(maxWindow))
+		zstd.WithDecoderMaxWindow(uint64(window)))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -118,6 +124,8 @@ func (d *Decompressor) Decode(dst, src []byte, limit int) ([]byte, error) {
 			return dst[:start], ErrTooLarge
 		case errors.Is(err, io.EOF):
 			return dst, nil
+		case errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return dst[:start], fmt.Errorf("zstd: %w", ErrWindow)
 		case err != nil:
 			return dst[:start], foreign(err)
 		}
@@ -131,6 +139,42 @@ func foreign(err error) error {
 	}
 	return fmt.Errorf("zstd: %w", err)
 }
+
+// Parts counts the frames and the blocks of src, until there are more than most.
+// Each costs its reader time, also if nothing comes out of it; to count them costs
+// nearly nothing. What is damaged is counted until there; Decode says what is wrong.
+func Parts(src []byte, most int) (n int) {
+	for len(src) >= 8 && n <= most {
+		n++
+		if magic := binary.LittleEndian.Uint32(src); magic&^0xf == 0x184d2a50 { // skippable
+			src = skipTo(src, 8+int(min(binary.LittleEndian.Uint32(src[4:]), 1<<30)))
+			continue
+		}
+		flags := src[4]
+		size := [4]int{0, 2, 4, 8}[flags>>6] // of the content size
+		switch single := flags&0x20 != 0; {
+		case !single:
+			size++ // the window
+		case size == 0:
+			size = 1
+		}
+		src = skipTo(src, 5+size+[4]int{0, 1, 2, 4}[flags&3])
+		for last := false; !last && len(src) >= 3 && n <= most; n++ {
+			block := int(src[0]) | int(src[1])<<8 | int(src[2])<<16
+			last = block&1 != 0
+			if size = block >> 3; block>>1&3 == 1 {
+				size = 1 // one byte, many times
+			}
+			src = skipTo(src, 3+size)
+		}
+		if flags&4 != 0 {
+			src = skipTo(src, 4)
+		}
+	}
+	return n
+}
+
+func skipTo(b []byte, n int) []byte { return b[min(n, len(b)):] }
 
 // IsZstd reports whether b begins as a zstd frame does; a line of JSON never does.
 func IsZstd(b []byte) bool { return bytes.HasPrefix(b, []byte("\x28\xb5\x2f\xfd")) }

@@ -56,6 +56,29 @@ func TestDecodedSizeIsWhatComesOut(t *testing.T) {
 	}
 }
 
+func TestPartsAreFramesAndTheirBlocks(t *testing.T) {
+	c, lines := NewCompressor(), events(300<<10)
+	small := c.Append(nil, lines[:100])
+	for name, x := range map[string]struct {
+		src  []byte
+		want int
+	}{
+		"nothing":             {nil, 0},
+		"a frame":             {small, 2},
+		"ten frames":          {bytes.Repeat(small, 10), 20},
+		"a frame of 5 blocks": {c.Append(nil, lines[:300<<10]), 6},
+		"two sizes":           {c.Append(c.Append(nil, lines[:1000]), lines[:70_000]), 5},
+		"a skippable frame":   {append([]byte{0x5f, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7}, small...), 3},
+		"empty blocks":        {append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0}, make([]byte, 300)...), 101},
+		"a repeated byte":     {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0x03, 0x10, 0, 7}, 2},
+		"too many":            {bytes.Repeat(small, 2000), 1002},
+	} {
+		if got := Parts(x.src, 1000); got != x.want && (x.want <= 1000 || got <= 1000) {
+			t.Errorf("%s: %d, want %d", name, got, x.want)
+		}
+	}
+}
+
 func TestDecodeRefusesWhatIsDamaged(t *testing.T) {
 	d, want := NewDecompressor(), events(10000)
 	for name, c := range map[string]*Compressor{"plain": NewCompressor(), "with a dictionary": NewDictionaryCompressor()} {
@@ -107,6 +130,9 @@ func TestDecodeSurvivesBombs(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		out, err := d.Decode(nil, bomb, 8<<20)
 		runtime.ReadMemStats(&after)
+		if strings.HasPrefix(name, "a window") && !errors.Is(err, ErrWindow) {
+			t.Errorf("%s: %v", name, err)
+		}
 		if err == nil || len(out) != 0 {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
 		}
@@ -130,6 +156,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7})
 	d := NewDecompressor()
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if n := Parts(data, 1000); n > 1002 || n > len(data) {
+			t.Fatalf("%d parts in %d bytes", n, len(data))
+		}
 		if out, err := d.Decode(nil, data, 1<<18); len(out) > 1<<18 || err != nil && len(out) > 0 {
 			t.Fatalf("%d bytes, %v", len(out), err)
 		}

@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/trouble"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -82,10 +83,24 @@ var (
 type Limits struct {
 	Body     int // bytes of a request
 	Decoded  int // and decompressed
+	Ratio    int // decompressed bytes for each byte of the body, above ratioFrom
+	Window   int // bytes, of zstd
 	Line     int // bytes
+	Depth    int // of objects and lists in a line
+	Members  int // of an object
 	Lines    int // in a batch
-	InFlight int // requests being worked on
-	Memory   int // bytes of all requests being worked on; at least Body and Decoded together
+	InFlight int // requests being worked on, once their bodies are there
+	Memory   int // bytes of all requests; at least Body and Decoded together
+
+	BodyRate int           // bytes a second that a body must come with, after a grace
+	BodyTime time.Duration // for the whole of it
+}
+
+// A Watch is told what happens. What is nil is not told.
+type Watch struct {
+	Metrics *metric.Set
+	Refused func(r *http.Request, node, reason string) // node is "" where there is none
+	Took    func(node string, bytes int)               // of a body, decompressed where it was
 }
 
 // perNode bounds the requests of one node at a time: it has two streams, and may
@@ -98,32 +113,54 @@ type Handler struct {
 	node   func(*x509.Certificate) (string, error)
 	log    *slog.Logger
 	limits Limits
+	watch  Watch
 	memory budget
 	work   sync.Pool // of *work
+	bodies bodies
 
 	keeping trouble.Trouble // of the Store
 	pace    *pacer
 	lines   lineages
 
 	mu       sync.Mutex
-	total    int                         // guarded by mu
+	total    int                         // requests that have their body; guarded by mu
 	flying   map[string]int              // requests by node, and by node and stream; guarded by mu
 	troubles map[string]*trouble.Trouble // of nodes that were refused; guarded by mu
+	voices   map[string]voice            // by node; guarded by mu
 }
 
 // New returns a Handler. node names the agent of a verified certificate.
-func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, log *slog.Logger) *Handler {
+func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, watch Watch, log *slog.Logger) *Handler {
 	h := &Handler{
-		store: store, node: node, log: log, limits: limits, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
-		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{},
+		store: store, node: node, log: log, limits: limits, watch: watch, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
+		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{}, voices: map[string]voice{},
 	}
 	h.work.New = func() any { return newWork(limits) }
+	for _, reason := range Reasons {
+		h.count(reason)
+	}
+	watch.Metrics.Func("rea_request_memory_bytes", "Memory that requests have reserved.", func() float64 { return float64(h.memory.used()) })
+	watch.Metrics.Func("rea_request_memory_limit_bytes", "Memory that all requests together may reserve.", func() float64 { return float64(limits.Memory) })
 	return h
+}
+
+// Reasons are those of refusals, as they are counted. docs/wire.md says which
+// limit each is of.
+var Reasons = []string{
+	"method", "content_type", "encoding", "no_length", "body_bytes", "head", "lines", "certificate",
+	"stream_busy", "node_busy", "in_flight", "memory", "body_slow", "zstd", "window", "decoded_bytes", "ratio", "frames",
+	"line_bytes", "depth", "members", "duplicate", "text", "number", "envelope", "json",
+	"node", "numbers", "announced", "variety", "gap", "gaps", "conflict", "store", "bug",
+}
+
+func (h *Handler) count(reason string) *metric.Counter {
+	return h.watch.Metrics.Counter("rea_requests_refused_total", "Requests that were refused, by reason.", "reason", reason)
 }
 
 // A refusal is an answer other than 200.
 type refusal struct {
 	status int
+	reason string        // one of Reasons
 	line   int           // at fault; 0 where none is
 	retry  time.Duration // when to come again, at least; 0 where that would not help
 	load   bool          // the server has too much to do, so come later than that
@@ -133,18 +170,19 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.err.Error() }
 
-func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status: status, err: fmt.Errorf(format, args...)}
+func refuse(status int, reason, format string, args ...any) *refusal {
+	return &refusal{status: status, reason: reason, err: fmt.Errorf(format, args...)}
 }
 
 // busy is a refusal of something that will be possible in a while.
-func busy(status int, retry time.Duration, format string, args ...any) *refusal {
-	return &refusal{status: status, retry: retry, err: fmt.Errorf(format, args...)}
+func busy(reason string, format string, args ...any) *refusal {
+	return &refusal{status: http.StatusTooManyRequests, reason: reason, retry: time.Second, err: fmt.Errorf(format, args...)}
 }
 
 // overload is a refusal for want of room that all agents share.
-func overload(retry time.Duration, format string, args ...any) *refusal {
-	no := busy(http.StatusServiceUnavailable, retry, format, args...)
+func overload(reason string, retry time.Duration, format string, args ...any) *refusal {
+	no := refuse(http.StatusServiceUnavailable, reason, format, args...)
+	no.retry = retry
 	no.load = true
 	return no
 }
@@ -155,7 +193,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == wire.ResumePath {
 		serve = h.resume
 	}
-	node, a, err := serve(r)
+	node, a, err := serve(w, r)
 	if err == nil {
 		h.pace.done(time.Now())
 		answer(w, http.StatusOK, a)
@@ -163,11 +201,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var no *refusal
 	if !errors.As(err, &no) {
-		no = &refusal{status: http.StatusInternalServerError, err: err}
+		no = &refusal{status: http.StatusInternalServerError, reason: "bug", err: err}
 	}
 	h.refused(r, node, no)
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
+	}
+	if r.ContentLength < 0 || no.reason == "body_bytes" {
+		w.Header().Set("Connection", "close") // or the HTTP server would wait for what it is not going to read
 	}
 	if no.load {
 		no.retry = max(no.retry, h.pace.later(time.Now()))
@@ -180,12 +221,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // refused says what an agent was refused, once while it goes on.
 func (h *Handler) refused(r *http.Request, node string, no *refusal) {
+	h.count(no.reason).Inc()
+	if h.watch.Refused != nil {
+		h.watch.Refused(r, node, no.reason)
+	}
 	stream := r.Header.Get("Rea-Stream")
 	t := h.trouble(node)
 	if no.status == http.StatusConflict {
 		t = h.lines.trouble(lane(node, stream), time.Now()) // which the other agent does not end
 	}
-	if !t.Failed(no.err.Error()) {
+	if !t.Failed(no.err.Error()) || !h.mayBeSaid(node) {
 		return
 	}
 	_, times := t.Now()
@@ -205,6 +250,30 @@ func (h *Handler) trouble(node string) *trouble.Trouble {
 	return t
 }
 
+// mostSaid bounds what is said of one node in the time after which a trouble is
+// said again: each line that it gets wrong can be wrong in another way.
+const mostSaid = 30
+
+// A voice is how much was said of a node.
+type voice struct {
+	began time.Time
+	lines int
+}
+
+// mayBeSaid reports whether there is to be another line in the log about a node.
+func (h *Handler) mayBeSaid(node string) bool {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.voices[node]
+	if now.Sub(v.began) > trouble.Every {
+		v = voice{began: now}
+	}
+	v.lines++
+	h.voices[node] = v
+	return v.lines <= mostSaid
+}
+
 // accepted ends the trouble of a node, if it had any.
 func (h *Handler) accepted(node string) {
 	h.mu.Lock()
@@ -214,7 +283,7 @@ func (h *Handler) accepted(node string) {
 	if t == nil {
 		return
 	}
-	if times, lasted := t.Worked(); times > 0 {
+	if times, lasted := t.Worked(); times > 0 && h.mayBeSaid(node) {
 		h.log.Info("accepted again", "node", node, "refused", times, "after", lasted.Round(time.Millisecond).String())
 	}
 }
@@ -244,13 +313,14 @@ func answer(w http.ResponseWriter, status int, a wire.Answer) {
 // holds is released by its own defers on the way here.
 func (h *Handler) survive(w http.ResponseWriter, r *http.Request) {
 	if p := recover(); p != nil {
+		h.count("bug").Inc()
 		h.log.Error("bug: request ended in panic", "panic", fmt.Sprint(p), "client", r.RemoteAddr, "stack", string(debug.Stack()))
 		answer(w, http.StatusInternalServerError, wire.Answer{Error: "the server has a bug; its log tells more"})
 	}
 }
 
 // receive takes one batch from its head to the Store.
-func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err error) {
+func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string, a wire.Answer, err error) {
 	if node, err = h.who(r); err != nil {
 		return "", a, err
 	}
@@ -265,11 +335,26 @@ func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err erro
 	}
 	defer land()
 	b.Superseded = h.lines.superseded(lane(node, b.Stream), instance, b.Received)
+	reserve := h.memory.hold()
+	defer reserve.release()
+	body, err := h.limits.readBody(&h.bodies, rw, r, &reserve)
+	if err != nil {
+		return node, a, err
+	}
+	leave, err := h.enter()
+	if err != nil {
+		return node, a, err
+	}
+	defer leave()
+	defer h.bodies.keep(body)
 	w := h.work.Get().(*work)
 	defer w.release(&h.work)
-	w.reserve = h.memory.hold()
-	defer w.reserve.release()
-	if err := w.read(r, b); err != nil {
+	w.reserve = &reserve
+	err = w.read(r, body, b)
+	if h.watch.Took != nil {
+		h.watch.Took(node, max(len(body), w.decoded))
+	}
+	if err != nil {
 		return node, a, err
 	}
 	if err := w.check(b); err != nil {
@@ -283,25 +368,30 @@ func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err erro
 }
 
 // resume takes the word of one stream to the Store, and back that of the Store.
-func (h *Handler) resume(r *http.Request) (node string, a wire.Answer, err error) {
+func (h *Handler) resume(_ http.ResponseWriter, r *http.Request) (node string, a wire.Answer, err error) {
 	if node, err = h.who(r); err != nil {
 		return "", a, err
 	}
 	switch {
 	case r.Method != http.MethodPost:
-		return node, a, refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
+		return node, a, refuse(http.StatusMethodNotAllowed, "method", "want POST, not %s", clip(r.Method))
 	case r.ContentLength != 0:
-		return node, a, refuse(http.StatusBadRequest, "want no body")
+		return node, a, refuse(http.StatusBadRequest, "head", "want no body")
 	}
 	head, err := wire.ParseResume(r.Header)
 	if err != nil {
-		return node, a, refuse(http.StatusBadRequest, "%w", err)
+		return node, a, refuse(http.StatusBadRequest, "head", "%w", err)
 	}
 	land, err := h.takeOff(node, head.Stream)
 	if err != nil {
 		return node, a, err
 	}
 	defer land()
+	leave, err := h.enter()
+	if err != nil {
+		return node, a, err
+	}
+	defer leave()
 	now := time.Now()
 	superseded := h.lines.superseded(lane(node, head.Stream), head.Instance, now)
 	a.Last, a.Assigned, err = h.store.Resume(context.WithoutCancel(r.Context()),
@@ -320,11 +410,11 @@ func lane(node, stream string) string { return node + "/" + stream }
 // who returns the node that the client's certificate names.
 func (h *Handler) who(r *http.Request) (string, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return "", refuse(http.StatusForbidden, "a verified client certificate is needed")
+		return "", refuse(http.StatusForbidden, "certificate", "a verified client certificate is needed")
 	}
 	node, err := h.node(r.TLS.VerifiedChains[0][0])
 	if err != nil {
-		return "", refuse(http.StatusForbidden, "%w", err)
+		return "", refuse(http.StatusForbidden, "certificate", "%w", err)
 	}
 	return node, nil
 }
@@ -334,24 +424,24 @@ func (h *Handler) head(r *http.Request) (b *Batch, instance string, err error) {
 	encoding := r.Header["Content-Encoding"]
 	switch {
 	case r.Method != http.MethodPost:
-		return nil, "", refuse(http.StatusMethodNotAllowed, "want POST, not %s", clip(r.Method))
+		return nil, "", refuse(http.StatusMethodNotAllowed, "method", "want POST, not %s", clip(r.Method))
 	case r.Header.Get("Content-Type") != wire.ContentType:
-		return nil, "", refuse(http.StatusUnsupportedMediaType, "want content type %s", wire.ContentType)
+		return nil, "", refuse(http.StatusUnsupportedMediaType, "content_type", "want content type %s", wire.ContentType)
 	case len(encoding) > 1 || len(encoding) == 1 && encoding[0] != wire.Zstd:
-		return nil, "", refuse(http.StatusUnsupportedMediaType, "want content encoding %s, or none", wire.Zstd)
+		return nil, "", refuse(http.StatusUnsupportedMediaType, "encoding", "want content encoding %s, or none", wire.Zstd)
 	case r.ContentLength < 0:
-		return nil, "", refuse(http.StatusLengthRequired, "want a content length")
+		return nil, "", refuse(http.StatusLengthRequired, "no_length", "want a content length")
 	case r.ContentLength > int64(h.limits.Body):
-		return nil, "", refuse(http.StatusRequestEntityTooLarge, "body has %d bytes, the limit is %d", r.ContentLength, h.limits.Body)
+		return nil, "", refuse(http.StatusRequestEntityTooLarge, "body_bytes", "body has %d bytes, the limit is %d", r.ContentLength, h.limits.Body)
 	}
 	head, err := wire.ParseBatch(r.Header)
 	switch {
 	case err != nil:
-		return nil, "", refuse(http.StatusBadRequest, "%w", err)
+		return nil, "", refuse(http.StatusBadRequest, "head", "%w", err)
 	case head.Schema != wire.Schema:
-		return nil, "", refuse(http.StatusBadRequest, "schema %d is not known here, want %d", head.Schema, wire.Schema)
+		return nil, "", refuse(http.StatusBadRequest, "head", "schema %d is not known here, want %d", head.Schema, wire.Schema)
 	case head.Last-head.First >= uint64(h.limits.Lines):
-		return nil, "", refuse(http.StatusRequestEntityTooLarge, "batch has %d lines, the limit is %d", head.Last-head.First+1, h.limits.Lines)
+		return nil, "", refuse(http.StatusRequestEntityTooLarge, "lines", "batch has %d lines, the limit is %d", head.Last-head.First+1, h.limits.Lines)
 	}
 	b = &Batch{
 		Stream: head.Stream, First: head.First, Last: head.Last, ID: head.ID,
@@ -361,34 +451,53 @@ func (h *Handler) head(r *http.Request) (b *Batch, instance string, err error) {
 	return b, head.Instance, nil
 }
 
-// takeOff counts a request in, and returns how to count it out.
+// takeOff counts a request of an agent in, and returns how to count it out.
 func (h *Handler) takeOff(node, stream string) (land func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	way := lane(node, stream)
 	switch {
 	case h.flying[way] > 0:
-		return nil, busy(http.StatusTooManyRequests, time.Second, "another request of this stream is on its way: one at a time")
+		return nil, busy("stream_busy", "another request of this stream is on its way: one at a time")
 	case h.flying[node] >= perNode:
-		return nil, busy(http.StatusTooManyRequests, time.Second, "%d requests of this agent are on their way", perNode)
+		return nil, busy("node_busy", "%d requests of this agent are on their way", perNode)
 	case h.total >= h.limits.InFlight:
-		return nil, overload(0, "%d requests are on their way", h.total)
+		return nil, h.fullLocked() // before its body is read in vain
 	}
-	h.addLocked(node, way, 1)
+	h.flyLocked(node, way, 1)
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.addLocked(node, way, -1)
+		h.flyLocked(node, way, -1)
 	}, nil
 }
 
-func (h *Handler) addLocked(node, way string, n int) {
-	h.total += n
+func (h *Handler) flyLocked(node, way string, n int) {
 	for _, k := range []string{node, way} {
 		if h.flying[k] += n; h.flying[k] == 0 {
 			delete(h.flying, k)
 		}
 	}
+}
+
+// enter counts a request in whose body has come, and returns how to count it
+// out. A body that does not come holds up nobody but its own stream.
+func (h *Handler) enter() (leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.total >= h.limits.InFlight {
+		return nil, h.fullLocked()
+	}
+	h.total++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.total--
+	}, nil
+}
+
+func (h *Handler) fullLocked() error {
+	return overload("in_flight", 0, "%d requests are on their way", h.total)
 }
 
 // keep hands b to the Store. A client that goes away does not stop that: it
@@ -398,7 +507,7 @@ func (h *Handler) keep(ctx context.Context, b *Batch) (uint64, error) {
 	switch {
 	case errors.Is(err, ErrConflict) || errors.Is(err, ErrSuperseded):
 		h.whole()
-		return 0, &refusal{status: http.StatusConflict, high: high, err: err}
+		return 0, &refusal{status: http.StatusConflict, reason: "conflict", high: high, err: err}
 	case err != nil:
 		return 0, h.broken(err, b.Node, b.ID)
 	}
@@ -413,7 +522,7 @@ func (h *Handler) broken(err error, node, batch string) *refusal {
 	if h.keeping.Failed(err.Error()) {
 		h.log.Error("batches cannot be kept; agents keep them and come again", "error", err, "node", node, "batch", batch)
 	}
-	return overload(10*time.Second, "the server cannot keep batches now")
+	return overload("store", 10*time.Second, "the server cannot keep batches now")
 }
 
 // whole notes that the Store works.

@@ -10,9 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/wire"
 )
 
@@ -67,7 +71,10 @@ func (f *fake) batches() []Batch {
 	return f.got
 }
 
-var small = Limits{Body: 1 << 20, Decoded: 4 << 20, Line: 64 << 10, Lines: 1000, InFlight: 8, Memory: 16 << 20}
+var small = Limits{
+	Body: 1 << 20, Decoded: 4 << 20, Ratio: 200, Window: 1 << 20, Line: 64 << 10, Depth: 16, Members: 256, Lines: 1000, InFlight: 8, Memory: 16 << 20,
+	BodyRate: 4 << 10, BodyTime: 30 * time.Second,
+}
 
 // bench is a Handler behind TLS on a loopback socket, and a client with the
 // certificate of an agent.
@@ -78,6 +85,7 @@ type bench struct {
 	node   string
 	client *http.Client
 	log    *bytes.Buffer
+	set    *metric.Set
 }
 
 func newBench(t *testing.T, l Limits) *bench {
@@ -96,14 +104,14 @@ func newBench(t *testing.T, l Limits) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, store: &fake{}, node: certs.Node, log: &bytes.Buffer{}}
+	b := &bench{t: t, store: &fake{}, node: certs.Node, log: &bytes.Buffer{}, set: new(metric.Set)}
 	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: client}, Timeout: 30 * time.Second}
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.url = "https://" + listener.Addr().String() + wire.IngestPath
-	srv := &http.Server{Handler: New(b.store, identity.Node, l, slog.New(slog.NewTextHandler(b.log, nil)))}
+	srv := &http.Server{Handler: New(b.store, identity.Node, l, Watch{Metrics: b.set}, slog.New(slog.NewTextHandler(b.log, nil)))}
 	done := make(chan struct{})
 	go func() { defer close(done); srv.Serve(listener) }()
 	t.Cleanup(func() {
@@ -236,9 +244,34 @@ func TestRefusals(t *testing.T) {
 		}, 400, 0, "zstd"},
 		{"a bomb", "", func(r *http.Request) *http.Request {
 			return withFrames(r, wire.NewCompressor().Append(nil, make([]byte, 64<<20)))
-		}, 413, 0, "when decoded"},
+		}, 413, 0, "more than 200 for one"},
+		{"more than the limit when decoded", "", func(r *http.Request) *http.Request {
+			noise := make([]byte, 64<<10) // so that the ratio is a usual one
+			for i, r := 0, rand.New(rand.NewPCG(1, 1)); i < len(noise); i++ {
+				noise[i] = byte(r.Uint32())
+			}
+			return withFrames(r, wire.NewCompressor().Append(wire.NewCompressor().Append(nil, noise), make([]byte, 64<<20)))
+		}, 413, 0, "more than 4194304 bytes when decoded"},
+		{"a window that is too large", "", func(r *http.Request) *http.Request {
+			return withFrames(r, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x60, 1, 0, 0}) // 4 MiB
+		}, 400, 0, "window"},
+		{"frames without content", "", func(r *http.Request) *http.Request {
+			return withFrames(r, bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x00, 1, 0, 0}, 60_000))
+		}, 413, 0, "zstd frames and blocks"},
+		{"a dictionary that nobody has", "", func(r *http.Request) *http.Request {
+			return withFrames(r, []byte{0x28, 0xb5, 0x2f, 0xfd, 0x01, 0x40, 7, 1, 0, 0})
+		}, 400, 0, "zstd"},
+		{"gaps without end", strings.Replace(good, `"cpu","cpu":{"n":1}`, `"gap","gap":{"cause":"x","count":1,"more":"`+strings.Repeat("x", 60_000)+`"}`, 1), func(r *http.Request) *http.Request {
+			var body strings.Builder
+			for n := uint64(1); n <= 6; n++ {
+				body.WriteString(strings.Replace(b.lines(n, n), fmt.Sprintf(`"cpu","cpu":{"n":%d}`, n), `"gap","gap":{"cause":"x","count":1,"more":"`+strings.Repeat("x", 60_000)+`"}`, 1))
+			}
+			return b.request([]byte(body.String()), 1, 6)
+		}, 413, 5, "the gaps of the batch"},
+		{"many members", strings.Replace(good, `"n":1`, many(257), 1), nil, 422, 1, "more than 256 members"},
+		{"a number that is too long", strings.Replace(good, `"n":1`, `"n":`+strings.Repeat("1", 41), 1), nil, 422, 1, "longer than 40"},
 		{"a bomb of spaces in a line", "", func(r *http.Request) *http.Request {
-			return withFrames(r, wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 3<<20)))
+			return withFrames(r, wire.NewCompressor().Append(nil, bytes.Repeat([]byte(" "), 1<<20)))
 		}, 422, 1, "longer than 65536"},
 		{"no body", "", nil, 422, 0, "ends before number 1"},
 		{"too few lines", b.lines(1, 2), nil, 422, 0, "ends before number 3"},
@@ -278,10 +311,37 @@ func TestRefusals(t *testing.T) {
 	if got := b.store.batches(); len(got) != 0 {
 		t.Errorf("kept %+v", got)
 	}
+	want := []string{
+		"announced", "body_bytes", "content_type", "decoded_bytes", "depth", "duplicate", "encoding", "frames", "gap", "gaps", "head", "json", "line_bytes", "lines", "members",
+		"method", "no_length", "node", "number", "numbers", "ratio", "text", "window", "zstd",
+	}
+	if d := cmp.Diff(want, b.counted()); d != "" {
+		t.Errorf("the reasons that were counted: %s", d)
+	}
 	// and the server goes on
 	if resp, a := b.send(b.request([]byte(good), 1, 3)); resp.StatusCode != 200 {
 		t.Errorf("%s %+v", resp.Status, a)
 	}
+}
+
+// many is a list of so many members.
+func many(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"k%d":0`, i)
+	}
+	return b.String()[1:]
+}
+
+// counted returns the reasons for which requests were refused.
+func (b *bench) counted() (reasons []string) {
+	for _, reason := range Reasons {
+		if b.set.Counter("rea_requests_refused_total", "", "reason", reason).Value() > 0 {
+			reasons = append(reasons, reason)
+		}
+	}
+	slices.Sort(reasons)
+	return reasons
 }
 
 func TestHostsAndKindsOfABatchAreBounded(t *testing.T) {
@@ -331,6 +391,19 @@ func TestAFaultThatGoesOnIsLoggedOnce(t *testing.T) {
 	log := b.log.String()
 	if strings.Count(log, "disk full") != 1 || !strings.Contains(log, "kept again") || !strings.Contains(log, "failures=5") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// Whoever is wrong in another way each time, and right in between, does not fill
+// the log.
+func TestTheLogIsNotFilledByOneAgent(t *testing.T) {
+	b := newBench(t, small)
+	for n := range 100 {
+		b.send(b.request([]byte(strings.Repeat(" ", n)+"x\n"), 1, 1))
+		b.send(b.request([]byte(b.lines(1, 3)), 1, 3))
+	}
+	if n := strings.Count(b.log.String(), "\n"); n > mostSaid || n < mostSaid/2 {
+		t.Errorf("%d lines", n)
 	}
 }
 
@@ -551,18 +624,67 @@ func TestMemoryIsSharedAndGivenBack(t *testing.T) {
 // A body that is announced and does not come takes no more memory than what
 // came, and is not the fault of its content.
 func TestABodyThatDoesNotCome(t *testing.T) {
-	w := newWork(small)
 	m := budget{free: 1 << 20}
-	w.reserve = m.hold()
-	err := w.readBody(strings.NewReader(strings.Repeat("x", 100_000)), 1<<20)
+	reserve := m.hold()
+	_, err := small.readBody(new(bodies), httptest.NewRecorder(), &http.Request{Body: io.NopCloser(strings.NewReader(strings.Repeat("x", 100_000))), ContentLength: 1 << 20}, &reserve)
 	var no *refusal
-	if !errors.As(err, &no) || no.status != http.StatusRequestTimeout || w.reserve.held > 256<<10 {
-		t.Errorf("%v, %d bytes held", err, w.reserve.held)
+	if !errors.As(err, &no) || no.status != http.StatusRequestTimeout || reserve.held > 256<<10 {
+		t.Errorf("%v, %d bytes held", err, reserve.held)
+	}
+}
+
+// A body that comes too slowly is given up, and until then it takes no place of
+// those that are worked on.
+func TestASlowBodyHoldsUpNobody(t *testing.T) {
+	l := small
+	l.InFlight, l.BodyTime = 1, 300*time.Millisecond
+	b := newBench(t, l)
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	slow := b.requestOf("0001")
+	slow.Body, slow.ContentLength, slow.GetBody = reader, 1000, nil
+	answered := make(chan int)
+	go func() {
+		resp, _ := b.send(slow)
+		answered <- resp.StatusCode
+	}()
+	writer.Write([]byte("x")) // returns when the client reads on: the head is on its way
+	if resp, a := b.send(b.request([]byte(b.lines(1, 3)), 1, 3)); resp.StatusCode != 200 {
+		t.Errorf("beside it: %s %+v", resp.Status, a)
+	}
+	if status := <-answered; status != 408 {
+		t.Errorf("the slow one: %d", status)
+	}
+	if got := b.counted(); !slices.Equal(got, []string{"body_slow"}) {
+		t.Errorf("counted %v", got)
+	}
+}
+
+// A refusal does not wait for the rest of a body that has no length, and so no end.
+func TestABodyWithoutEndIsNotWaitedFor(t *testing.T) {
+	b := newBench(t, small)
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	r := b.request(nil, 1, 3)
+	r.Header.Set("Content-Type", "text/html")
+	r.Body, r.ContentLength, r.GetBody = reader, -1, nil
+	if resp, a := b.send(r); resp.StatusCode != 415 || !resp.Close {
+		t.Errorf("%s %+v, close %v", resp.Status, a, resp.Close)
+	}
+}
+
+func TestABodyEarnsTimeByWhatHasCome(t *testing.T) {
+	p := (&Limits{BodyRate: 1000, BodyTime: time.Minute}).patience(httptest.NewRecorder())
+	for have, want := range map[int]time.Duration{0: grace, 1000: grace + time.Second, 10_000: grace + 10*time.Second, 1 << 30: time.Minute} {
+		p.until = time.Time{}
+		if p.extend(have); p.until.Sub(p.began) != want {
+			t.Errorf("after %d bytes: %v, want %v", have, p.until.Sub(p.began), want)
+		}
 	}
 }
 
 func TestWithoutACertificateNobodyIsHeard(t *testing.T) {
-	h := New(&fake{}, identity.Node, small, slog.New(slog.DiscardHandler))
+	h := New(&fake{}, identity.Node, small, Watch{}, slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -594,14 +716,14 @@ func FuzzCheck(f *testing.F) {
 	w := newWork(small)
 	f.Fuzz(func(t *testing.T, body []byte, first, last uint64, zstd bool) {
 		m := budget{free: small.Memory}
-		w.reserve = m.hold()
-		defer w.reserve.release()
+		reserve := m.hold()
+		w.reserve = &reserve
 		batch := &Batch{Node: b.node, Stream: stream, First: first, Last: last}
 		r := &http.Request{Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}
 		if zstd {
 			r.Header.Set("Content-Encoding", wire.Zstd)
 		}
-		if w.read(r, batch) != nil || w.check(batch) != nil || last < first {
+		if w.read(r, body, batch) != nil || w.check(batch) != nil || last < first {
 			return
 		}
 		if n := bytes.Count(batch.Lines, []byte("\n")); uint64(n) != last-first+1 {

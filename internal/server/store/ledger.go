@@ -79,7 +79,7 @@ func micro(t time.Time) int64 {
 // names. Neither keeps a server from starting.
 func declareStored(tx *sql.Tx) error {
 	limits := wire.DefaultLimits
-	limits.Line = maxBody
+	limits.Line, limits.Depth, limits.Members = maxBody, wire.MostDepth, wire.MostMembers
 	decode, scan := wire.NewDecompressor(), wire.NewScanner(limits)
 	for after := int64(0); ; {
 		var node string

@@ -46,7 +46,7 @@ func OpenReader(dir string) (*Reader, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	limits := wire.DefaultLimits // the lines were checked before they were kept
-	limits.Line = maxBody
+	limits.Line, limits.Depth, limits.Members = maxBody, wire.MostDepth, wire.MostMembers
 	return &Reader{db: db, decode: wire.NewDecompressor(), scan: wire.NewScanner(limits)}, nil
 }
 
