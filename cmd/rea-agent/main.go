@@ -63,6 +63,7 @@ func program() *cli.Program {
 			}},
 			queueCommand(s),
 			enrollCommand(),
+			redactCommand(s),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},
@@ -100,11 +101,17 @@ func (s *settings) once(ctx context.Context, in *cli.Invocation) error {
 }
 
 func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Agent, error) {
+	if err := agent.Examine(&s.config, s.read); err != nil {
+		return nil, explain(err)
+	}
 	a, err := agent.New(agent.Options{
 		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
 		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
 		Reload: s.again, Hangup: hangup,
 	})
+	if err == nil {
+		err = a.Confine(s.read)
+	}
 	return a, explain(err)
 }
 
@@ -113,8 +120,12 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, agent.ErrAccess): // before ErrConfig: it may be about what the configuration names
+		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, agent.ErrConfig):
 		return cli.Fail(cli.Config, err, "")
+	case errors.Is(err, agent.ErrKernel):
+		return cli.Fail(cli.Unavailable, err, `with landlock = "auto" in [agent] it is confined as far as the kernel can`)
 	case errors.Is(err, fs.ErrPermission):
 		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, agent.ErrBusy):

@@ -17,7 +17,8 @@ import (
 // environment and the file into the agent.
 type settings struct {
 	config agent.Config
-	file   string
+	file   string // that was asked for
+	read   string // that was read; empty if none
 	args   []config.Arg
 	json   bool
 	origin bool
@@ -70,6 +71,7 @@ func (s *settings) load() (*config.Loaded, error) {
 	if err != nil {
 		return nil, cli.Fail(cli.Config, err, "")
 	}
+	s.read = loaded.File
 	return loaded, nil
 }
 

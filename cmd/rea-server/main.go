@@ -55,7 +55,8 @@ func program() *cli.Program {
 // environment and the file into the server.
 type settings struct {
 	config server.Config
-	file   string
+	file   string // that was asked for
+	read   string // that was read; empty if none
 	args   []config.Arg
 }
 
@@ -88,16 +89,20 @@ func (s *settings) setter(key string) func(written, value string) error {
 
 // load merges all layers into s.config.
 func (s *settings) load(spec config.Spec) error {
-	_, err := spec.Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Environ: os.Environ(), Args: s.args})
+	loaded, err := spec.Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Environ: os.Environ(), Args: s.args})
 	if err != nil {
 		return cli.Fail(cli.Config, err, "")
 	}
+	s.read = loaded.File
 	return nil
 }
 
 func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
 	if err := s.load(s.config.ServingSpec()); err != nil {
 		return err
+	}
+	if err := server.Examine(&s.config, s.read); err != nil {
+		return explain(err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the server stays
 	hangup := make(chan os.Signal, 1)
@@ -135,6 +140,8 @@ func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, server.ErrAccess): // before ErrConfig: it may be about what the configuration names
+		return cli.Fail(cli.Permission, err, "")
 	case errors.Is(err, server.ErrConfig):
 		return cli.Fail(cli.Config, err, "")
 	case errors.Is(err, fs.ErrPermission):

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
 )
 
@@ -35,21 +35,38 @@ type lane struct {
 // declare declares what the queue gives up, until ctx ends.
 func (l *lane) declare(ctx context.Context) {
 	for {
+		var again <-chan time.Time
+		if !l.agent.ledger.Empty() {
+			again = time.After(lookAgain)
+		}
 		select {
 		case <-l.queue.Load().Lossy():
 		case <-l.renewed:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}
 		l.declareLosses(ctx)
+		l.agent.pipeline.Declare(ctx)
 	}
 }
 
+// lookAgain is how long a gap event waits that could not be kept, if no other
+// event brings it along, and how long one that was delivered is remembered.
+const lookAgain = 10 * time.Second
+
+// declareLosses moves what the queue gave up into the ledger.
 func (l *lane) declareLosses(ctx context.Context) {
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
 	q := l.queue.Load()
 	losses := q.Losses()
+	if l.evidence {
+		for _, loss := range losses {
+			l.agent.ledger.Lost(loss.First, loss.Last)
+		}
+		l.agent.ledger.Delivered(q.Settled())
+	}
 	for _, loss := range losses {
 		if err := l.agent.pipeline.LostFor(ctx, pipeline.Queue, missing(q, loss), errGaveUp); err != nil {
 			return // the queue tells of it again when the agent starts
@@ -71,6 +88,7 @@ func missing(q *queue.Queue, l queue.Loss) event.Missing {
 // Bury keeps the line for people, and declares it missing.
 func (l *lane) Bury(ctx context.Context, r ship.Refused) error {
 	a, now := l.agent, time.Now()
+	r.Reason, _ = redact.Secrets(r.Reason) // the words of a peer
 	err := a.output.letters.Put(deadletter.Letter{
 		Time: now, Lane: l.name, Stream: r.Stream, Seq: r.First, Status: r.Status, Reason: r.Reason, Line: bytes.TrimSuffix(r.Data, []byte{'\n'}),
 	})
@@ -104,7 +122,7 @@ func (l *lane) Renew(ctx context.Context) (*queue.Queue, error) {
 		return l.writer.Renew(ctx, func(old *queue.Queue) (*queue.Queue, error) {
 			renewed, err := old.Renew(func(fresh *queue.Queue) error { return l.move(ctx, old, fresh) })
 			if renewed != nil {
-				l.queue.Store(renewed)
+				l.switchTo(renewed)
 			}
 			return renewed, err
 		})
@@ -113,7 +131,8 @@ func (l *lane) Renew(ctx context.Context) (*queue.Queue, error) {
 	return l.queue.Load(), err
 }
 
-// move fills the queue of the new stream.
+// move fills the queue of the new stream. What it notes as missing is told once
+// the lane is open again.
 func (l *lane) move(ctx context.Context, old, fresh *queue.Queue) error {
 	moved, err := ship.Move(ctx, old, fresh, "")
 	if err != nil {
@@ -132,7 +151,7 @@ func (l *lane) move(ctx context.Context, old, fresh *queue.Queue) error {
 		gaps = append(gaps, rest)
 	}
 	for _, g := range gaps {
-		if err := l.declareIn(ctx, fresh, g); err != nil {
+		if err := l.agent.ledger.Add(g); err != nil {
 			return err
 		}
 	}
@@ -140,17 +159,12 @@ func (l *lane) move(ctx context.Context, old, fresh *queue.Queue) error {
 	return nil
 }
 
-// declareIn declares m while this lane is being renewed: if it is that of
-// evidence, nothing can be emitted there, so the line is written here.
-func (l *lane) declareIn(ctx context.Context, fresh *queue.Queue, m event.Missing) error {
-	if !l.evidence {
-		return l.agent.pipeline.Declare(ctx, m)
+// switchTo makes q, in which a new stream begins, the queue of the lane.
+func (l *lane) switchTo(q *queue.Queue) {
+	l.queue.Store(q)
+	if l.evidence {
+		l.agent.ledger.Restream(q.Stream().String(), q.Next()-1)
 	}
-	line, err := l.agent.pipeline.GapLine(nil, fresh.Stream().String(), fresh.Next(), m)
-	if err != nil {
-		return fmt.Errorf("write gap event: %w", err)
-	}
-	return ship.Keep(ctx, fresh, line, l.compress)
 }
 
 func signal(c chan struct{}) {

@@ -20,8 +20,10 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
+	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/status"
 )
 
@@ -78,19 +80,25 @@ type Agent struct {
 	started  time.Time
 	metrics  *metric.Set
 	output   *output
+	ledger   *ledger.Ledger // nil where nothing is delivered
+	policy   *redact.Policy
 	pipeline *pipeline.Pipeline
 	runner   *collect.Runner
 	status   *status.Server // nil when off
+	confined confinement    // set before Run
 	end      context.CancelCauseFunc
 	loaded   atomic.Pointer[TLSSection] // what the certificates in use were loaded by
-
-	inherited []event.Missing // losses of this machine's earlier name
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
 // status port. What it returns has not read or sent anything yet.
 func New(o Options) (*Agent, error) {
+	o.Log = slog.New(redact.Log(o.Log.Handler()))
 	a := &Agent{o: o, started: time.Now(), metrics: new(metric.Set), end: func(error) {}}
+	var err error
+	if a.policy, err = Redaction(&o.Config); err != nil {
+		return nil, err
+	}
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
@@ -105,18 +113,16 @@ func New(o Options) (*Agent, error) {
 		Node:          a.node,
 		Host:          hostname,
 		MaxEventBytes: o.Config.Agent.MaxEventBytes,
-		Redact:        pipeline.Redactor(o.Config.Agent.RedactPII, o.Config.Collectors.RedactCmdline),
+		Redact:        pipeline.Redactor(a.policy),
 		Metrics:       a.output.metrics,
 		Evidence:      a.output.evidence,
 		Tees:          a.output.tees,
+		Ledger:        a.ledger,
 		Set:           a.metrics,
 		Log:           o.Log,
 	})
-	for _, m := range a.inherited {
-		a.pipeline.Lost(pipeline.Queue, m, errGaveUp)
-	}
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
-	for _, s := range sources(&o.Config) {
+	for _, s := range sources(&o.Config, a.policy) {
 		if s.section.Enabled {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}
@@ -198,7 +204,7 @@ func (a *Agent) stop(ctx context.Context, wait func()) error {
 	}
 	wait()
 	a.pipeline.Close()
-	if n := a.pipeline.Undeclared(); n > 0 {
+	if n := a.pipeline.Undeclared(); n > 0 && !a.pipeline.Remembers() {
 		a.o.Log.Error("events are lost, and the agent ends before a gap event could say so", "lost", n)
 	}
 	return errors.Join(cause, a.output.close())

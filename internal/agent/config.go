@@ -19,6 +19,7 @@ import (
 // the file. docs/configuration.md tells what the keys mean, in the words of Keys.
 type Config struct {
 	Agent      AgentSection
+	Redact     RedactSection
 	Collectors CollectorsSection
 	Logging    LoggingSection
 	Status     StatusSection
@@ -32,6 +33,13 @@ type AgentSection struct {
 	BatchInterval time.Duration
 	MaxEventBytes int
 	RedactPII     bool
+	Landlock      string // auto, off, require
+}
+
+// RedactSection is [redact].
+type RedactSection struct {
+	HashKeyFile string   // "": accounts are removed
+	Fields      []string // kind.field=action
 }
 
 // CollectorsSection is [collectors] and the sections below it.
@@ -124,7 +132,8 @@ func defaults(goos, programData string) Config {
 		return CollectorSection{Enabled: true, Interval: interval, Timeout: 5 * time.Second}
 	}
 	return Config{
-		Agent: AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true},
+		Agent:  AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true, Landlock: "auto"},
+		Redact: RedactSection{Fields: []string{}},
 		Collectors: CollectorsSection{
 			TopNProcs:           10,
 			RedactCmdline:       true,
@@ -164,6 +173,7 @@ func (c *Config) Spec() config.Spec {
 // documentation. What c holds is the default.
 func (c *Config) Keys() []config.Key {
 	keys := c.agentKeys()
+	keys = append(keys, c.redactKeys()...)
 	keys = append(keys, c.collectorKeys()...)
 	keys = append(keys, c.outputKeys()...)
 	return append(keys, c.deliveryKeys()...)
@@ -179,7 +189,9 @@ func (c *Config) agentKeys() []config.Key {
 		{Name: "agent.max_event_bytes", Value: config.Int(&a.MaxEventBytes, 1<<10, wire.MaxLine),
 			Usage: "The longest line of an event; a longer one is cut inside its longest texts and marked truncated."},
 		{Name: "agent.redact_pii", Value: config.Bool(&a.RedactPII),
-			Usage: "Leave out user names, home folders and what else tells of a person."},
+			Usage: "Leave out user names, home folders and what else tells of a person; with redact.hash_key_file, a keyed hash stands for a name. Passwords, tokens and keys are left out in any case."},
+		{Name: "agent.landlock", Value: config.Enum(&a.Landlock, "auto", "off", "require"),
+			Usage: `Confine the agent on Linux to the files and ports that it needs: "auto" as far as the kernel can, "require" not to start where it cannot confine both. Read at the start only.`},
 	}
 }
 
@@ -332,6 +344,7 @@ func (c *Config) Validate() []config.Conflict {
 		add("events would go nowhere: they are not written, and networking is off",
 			`set mode = "stdout" or "file", or enable networking`, "logging.mode", "networking.enabled")
 	}
+	found = append(found, c.validateRedact()...)
 	return append(found, c.validateTLS()...)
 }
 

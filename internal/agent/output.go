@@ -17,6 +17,7 @@ import (
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/enroll"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/ship"
@@ -121,6 +122,7 @@ func (a *Agent) openDelivery(out *output) error {
 		l.queue.Store(q)
 		out.lanes = append(out.lanes, l)
 	}
+	a.openLedger(out.lanes[0].queue.Load())
 	if err := a.adopt(out.lanes); err != nil {
 		return err
 	}
@@ -136,6 +138,20 @@ func (a *Agent) openDelivery(out *output) error {
 	return nil
 }
 
+// ledgerFile remembers what is missing until the server knows, in the queue's folder.
+const ledgerFile = "missing"
+
+// openLedger opens the ledger; q is the queue of evidence. If it cannot be read
+// the agent starts even so: most of what it says lies in the queue as gap events.
+func (a *Agent) openLedger(q *queue.Queue) {
+	var err error
+	a.ledger, err = ledger.Open(filepath.Join(a.o.Config.Networking.QueueDir, ledgerFile), q.Stream().String(), q.Next())
+	if err != nil {
+		a.o.Log.Error("some of what was missing before this start may never be declared", "error", err.Error())
+	}
+	a.metrics.Func("rea_undeclared_events", "Events that are lost and that no gap event tells of yet.", func() float64 { return float64(a.ledger.Untold()) })
+}
+
 // lettersFolder is where refused events are kept, in the queue's folder.
 const lettersFolder = "dead-letters"
 
@@ -147,7 +163,7 @@ func (a *Agent) connect(l *lane, client *http.Client, instance string) {
 		linger, interval = evidenceLinger, 0
 	}
 	q := l.queue.Load()
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Linger: linger})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Dictionary: !l.evidence, Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
 		Instance: instance, Assigned: l.writer.Assigned,

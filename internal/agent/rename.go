@@ -23,8 +23,7 @@ const nodeFile = "node"
 //
 // What the old name had not delivered is missing in its streams for ever; nobody
 // can declare it there, since the server believes the new certificate only for
-// the new name. Losses that were not declared are declared without numbers, and
-// counted as long as this process lives.
+// the new name. Losses that were not declared are declared without numbers.
 func (a *Agent) adopt(lanes []*lane) error {
 	path := filepath.Join(a.o.Config.Networking.QueueDir, nodeFile)
 	was, err := os.ReadFile(path)
@@ -36,6 +35,7 @@ func (a *Agent) adopt(lanes []*lane) error {
 		return nil
 	}
 	if old != "" {
+		a.ledger.Disown()
 		for _, l := range lanes {
 			if err := a.adoptLane(l, old); err != nil {
 				return fmt.Errorf("queue of %s: make the events of node %s those of %s: %w", l.name, old, a.node, err)
@@ -58,13 +58,15 @@ func (a *Agent) adoptLane(l *lane, old string) error {
 		for _, loss := range q.Losses() {
 			m := missing(q, loss)
 			m.Stream, m.First, m.Last = "", 0, 0
-			a.inherited = append(a.inherited, m)
+			if err := a.ledger.Add(m); err != nil {
+				return err
+			}
 		}
 		q.Declared()
 		return nil
 	})
 	if renewed != nil {
-		l.queue.Store(renewed)
+		l.switchTo(renewed)
 	}
 	if err != nil {
 		return err

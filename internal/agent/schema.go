@@ -5,13 +5,14 @@ import (
 	"fmt"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/redact"
 )
 
 // bodies returns the schema of every kind's body, in the order of event.Kinds.
 func bodies() (kinds []event.Kind, schemas map[event.Kind]string) {
 	c := Default()
 	schemas = map[event.Kind]string{event.Agent: event.AgentSchema, event.Gap: event.GapSchema}
-	for _, s := range sources(&c) {
+	for _, s := range sources(&c, redact.New(redact.Options{})) {
 		schemas[s.kind] = s.schema
 	}
 	for _, k := range event.Kinds {

@@ -9,6 +9,7 @@ import (
 	"github.com/rea-agent/rea/internal/collect/netif"
 	"github.com/rea-agent/rea/internal/collect/proc"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/redact"
 )
 
 // A source is one collector: the kind of its events, which is its name as well,
@@ -21,24 +22,24 @@ type source struct {
 }
 
 // sources lists the collectors, one line each.
-func sources(c *Config) []source {
+func sources(c *Config, policy *redact.Policy) []source {
 	s := &c.Collectors
 	return []source{
 		{event.CPU, cpu.Schema, s.CPU, func() collect.Reader { return cpu.New() }},
 		{event.Memory, mem.Schema, s.Memory, func() collect.Reader { return mem.New() }},
 		{event.Disk, disk.Schema, s.Disk, func() collect.Reader { return disk.New(disk.Config{}) }},
 		{event.Network, netif.Schema, s.Network, func() collect.Reader { return netif.New() }},
-		{event.Process, proc.Schema, s.Process, func() collect.Reader { return proc.New(processes(c)) }},
+		{event.Process, proc.Schema, s.Process, func() collect.Reader { return proc.New(processes(c, policy)) }},
 		{event.Host, host.Schema, s.Host, func() collect.Reader { return host.New() }},
 	}
 }
 
-// processes says what the process collector may read: what is redacted anyway
-// is not even read.
-func processes(c *Config) proc.Config {
+// processes says what the process collector may read: what is removed anyway is
+// not even read.
+func processes(c *Config, policy *redact.Policy) proc.Config {
 	return proc.Config{
 		TopN:         c.Collectors.TopNProcs,
-		CommandLines: !c.Collectors.RedactCmdline && !c.Agent.RedactPII,
-		Users:        !c.Agent.RedactPII,
+		CommandLines: policy.Reads(string(event.Process), "command_line", redact.Command),
+		Users:        policy.Reads(string(event.Process), "user", redact.Account),
 	}
 }

@@ -24,7 +24,7 @@ func TestAnExportHasTheLinesAsTheyWillBeSent(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	z := wire.NewCompressor()
+	z := wire.NewDictionaryCompressor()
 	first := uint64(1)
 	for _, data := range [][]byte{
 		[]byte("{\"seq\":1}\n{\"seq\":2}\n"),

@@ -13,6 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// NoFollow is the flag of os.OpenFile with which the last part of a path must not
+// be a symbolic link (open(2), O_NOFOLLOW). Windows has none.
+const NoFollow = syscall.O_NOFOLLOW
+
 // SyncDir returns when the names in the folder are on the disk.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
@@ -27,11 +31,11 @@ func Remove(name string) error { return os.Remove(name) }
 
 // Lock takes the lock of the named file, which it makes where it is missing,
 // and holds it until Close or the end of the process (flock(2)). It does not
-// wait: the error is ErrLocked if another process has it.
+// wait: the error is ErrLocked if another process has it. A link is not followed.
 func Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|NoFollow, 0o600)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		f, err = os.Open(name)
+		f, err = os.OpenFile(name, os.O_RDONLY|NoFollow, 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// NoFollow does nothing: Windows has no such flag that os.OpenFile would take.
+const NoFollow = 0
+
 // SyncDir does nothing: NTFS writes a change of names to its journal by itself,
 // and Windows has no call to flush a folder.
 func SyncDir(string) error { return nil }

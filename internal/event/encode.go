@@ -24,10 +24,12 @@ const (
 	Path                     // file paths: may lie in somebody's home
 )
 
-// A Redactor decides what becomes of a text: it returns what may be written and
-// whether anything may (a text that is not kept is left out of the event).
+// A Redactor decides what becomes of the text s in a field of a kind of event: it
+// returns what may be written and whether anything may (a text that is not kept
+// is left out of the event). secrets names the kinds of secrets that it took out
+// of the text, divided by commas; it is empty where there were none.
 // It is called again when a line has to be cut and must decide the same.
-type Redactor func(class Class, s string) (clean string, keep bool)
+type Redactor func(kind Kind, field string, class Class, s string) (clean string, keep bool, secrets string)
 
 // Stamp is what the pipeline adds to an event.
 type Stamp struct {
@@ -43,7 +45,8 @@ type Stamp struct {
 type Encoder struct {
 	envelope []byte // ,"node":…,"host":…,"stream":…,"seq": rendered once
 	redact   Redactor
-	max      int // bytes a line, its newline included
+	kind     Kind // of this event
+	max      int  // bytes a line, its newline included
 
 	buf      []byte
 	redacted []string // what was redacted in this event, as dotted paths
@@ -52,8 +55,12 @@ type Encoder struct {
 	texts    []int    // encoded length of each text of this event
 	cut      int      // longest encoded text allowed, or uncut
 
-	second int64  // the second that was written last …
-	date   []byte // … and how it reads: 2006-01-02T15:04:05
+	opens  Kind   // the kind of the event that was written last …
+	opened []byte // … and how its body begins: ,"kind":"cpu","cpu":{
+
+	second int64  // of the time that was written last …
+	nano   uint32 // … and how it reads, in quotes: 2006-01-02T15:04:05.000000000Z
+	stamp  []byte
 }
 
 const uncut = math.MaxInt
@@ -104,9 +111,8 @@ func (e *Encoder) take(n int) []byte {
 
 func (e *Encoder) line(ev *Event, seq uint64) {
 	e.redacted, e.texts = e.redacted[:0], e.texts[:0]
-	e.path = append(e.path[:0], string(ev.Kind))
-	e.buf = append(e.buf, `{"v":`...)
-	e.buf = strconv.AppendInt(e.buf, Version, 10)
+	e.kind, e.path = ev.Kind, append(e.path[:0], string(ev.Kind))
+	e.buf = strconv.AppendUint(append(e.buf, `{"v":`...), Version, 10)
 	when := ev.Time
 	if !writable(when) { // a foreign record may bear any time: then all that is known is when it was read
 		when = ev.Observed
@@ -115,20 +121,20 @@ func (e *Encoder) line(ev *Event, seq uint64) {
 	if !ev.Observed.Equal(when) {
 		e.Time("observed", ev.Observed)
 	}
-	e.buf = append(e.buf, e.envelope...)
-	e.buf = strconv.AppendUint(e.buf, seq, 10)
-	e.name("kind")
-	e.buf = append(e.buf, '"')
-	e.buf = append(e.buf, ev.Kind...)
-	e.buf = append(e.buf, '"')
-	e.name(string(ev.Kind))
-	e.buf = append(e.buf, '{')
+	e.buf = strconv.AppendUint(append(e.buf, e.envelope...), seq, 10)
+	if ev.Kind != e.opens || e.opened == nil {
+		e.opens = ev.Kind
+		e.opened = append(append(e.opened[:0], `,"kind":"`...), ev.Kind...)
+		e.opened = append(append(append(e.opened, `","`...), ev.Kind...), `":{`...)
+	}
+	e.buf = append(e.buf, e.opened...)
 	if ev.Body != nil {
 		ev.Body.Encode(e)
 	}
 	e.buf = append(e.buf, '}')
+	e.path = e.path[:0]
+	e.problems(ev.Errors)
 	e.redactions()
-	e.Strings("errors", ev.Errors)
 	if e.cut != uncut {
 		e.Bool("truncated", true)
 	}
@@ -256,19 +262,18 @@ func (e *Encoder) Time(name string, t time.Time) {
 	if !writable(t) {
 		return
 	}
-	if s := t.Unix(); s != e.second || e.date == nil {
-		e.date = t.UTC().AppendFormat(e.date[:0], time.RFC3339)
-		e.date = e.date[:len(e.date)-len("Z")]
-		e.second = s
+	if s := t.Unix(); s != e.second || e.stamp == nil {
+		e.stamp = t.UTC().AppendFormat(e.stamp[:0], `"2006-01-02T15:04:05.000000000Z"`)
+		e.second, e.nano = s, uint32(t.Nanosecond())
+	}
+	if n := uint32(t.Nanosecond()); n != e.nano {
+		e.nano = n
+		for i := len(e.stamp) - len(`0Z"`); e.stamp[i] != '.'; i, n = i-1, n/10 {
+			e.stamp[i] = byte('0' + n%10)
+		}
 	}
 	e.name(name)
-	e.buf = append(e.buf, '"')
-	e.buf = append(e.buf, e.date...)
-	fraction := [...]byte{'.', '0', '0', '0', '0', '0', '0', '0', '0', '0', 'Z', '"'}
-	for i, n := 9, uint32(t.Nanosecond()); n > 0; i, n = i-1, n/10 {
-		fraction[i] = byte('0' + n%10)
-	}
-	e.buf = append(e.buf, fraction[:]...)
+	e.buf = append(e.buf, e.stamp...)
 }
 
 // writable reports whether t is set and of a year from 1 to 9999.
@@ -294,17 +299,31 @@ func (e *Encoder) Sensitive(name string, class Class, s string) {
 	if s == "" {
 		return
 	}
-	if e.redact != nil {
-		clean, keep := e.redact(class, s)
-		if !keep || clean != s {
-			e.Withheld(name)
-		}
-		if s = clean; !keep {
-			return
-		}
+	if s, keep := e.clean(name, class, s); keep {
+		e.String(name, s)
 	}
-	e.String(name, s)
 }
+
+// clean returns what may be written of s, and notes what was taken out.
+func (e *Encoder) clean(name string, class Class, s string) (clean string, keep bool) {
+	if e.redact == nil {
+		return s, true
+	}
+	clean, keep, secrets := e.redact(e.kind, name, class, s)
+	switch {
+	case secrets != "":
+		e.Withheld(name + ":" + secrets)
+	case !keep || clean != s:
+		e.Withheld(name)
+	}
+	return clean, keep
+}
+
+// What is told of redactions is bounded, whatever names and secrets an event has.
+const (
+	maxRedacted = 32   // in one event; then "…" says that there were more
+	maxPaths    = 1024 // that are kept between events
+)
 
 // Withheld notes that the member was redacted, for one that the collector did
 // not even read.
@@ -314,6 +333,10 @@ func (e *Encoder) Withheld(name string) {
 			return
 		}
 	}
+	if len(e.redacted) >= maxRedacted {
+		e.redacted = append(e.redacted[:maxRedacted], "…")
+		return
+	}
 	for _, p := range e.paths {
 		if isPath(p, e.path, name) {
 			e.redacted = append(e.redacted, p)
@@ -321,6 +344,9 @@ func (e *Encoder) Withheld(name string) {
 		}
 	}
 	p := strings.Join(append(e.path, name), ".")
+	if len(e.paths) >= maxPaths {
+		e.paths = e.paths[:0]
+	}
 	e.paths = append(e.paths, p)
 	e.redacted = append(e.redacted, p)
 }
@@ -363,6 +389,25 @@ func (e *Encoder) Strings(name string, list []string) {
 		e.text(s)
 	}
 	e.buf = append(e.buf, ']')
+}
+
+// problems writes what could not be read. The words are often those of others:
+// of the system, of a program that was asked.
+func (e *Encoder) problems(list []string) {
+	const name = "errors"
+	for i, s := range list {
+		if i == 0 {
+			e.name(name)
+			e.buf = append(e.buf, '[')
+		} else {
+			e.buf = append(e.buf, ',')
+		}
+		s, _ = e.clean(name, Text, s)
+		e.text(s)
+	}
+	if len(list) > 0 {
+		e.buf = append(e.buf, ']')
+	}
 }
 
 // text appends s quoted, cut to the length that the line's limit leaves it.
@@ -449,14 +494,16 @@ func appendDecimal(dst []byte, v float64, places int) []byte {
 	}
 	unit := int64(pow10[places])
 	dst = strconv.AppendInt(dst, n/unit, 10)
-	frac := n % unit
-	if frac == 0 {
+	fraction := n % unit
+	if fraction == 0 {
 		return dst
 	}
-	dst = append(dst, '.')
-	for unit /= 10; frac > 0; unit /= 10 {
-		dst = append(dst, byte('0'+frac/unit))
-		frac %= unit
+	dst = append(dst, ".000000000"[:1+places]...)
+	for i := len(dst) - 1; fraction > 0; i, fraction = i-1, fraction/10 {
+		dst[i] = byte('0' + fraction%10)
+	}
+	for dst[len(dst)-1] == '0' {
+		dst = dst[:len(dst)-1]
 	}
 	return dst
 }

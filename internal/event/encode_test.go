@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -31,16 +32,16 @@ type bodyFunc func(e *Encoder)
 func (f bodyFunc) Encode(e *Encoder) { f(e) }
 
 // careful withholds commands, hashes accounts and shortens paths.
-func careful(class Class, s string) (string, bool) {
+func careful(_ Kind, _ string, class Class, s string) (string, bool, string) {
 	switch class {
 	case Command:
-		return "", false
+		return "", false, ""
 	case Account:
-		return "sha:5a5a", true
+		return "sha:5a5a", true, ""
 	case Path:
-		return strings.TrimPrefix(s, "/home/ann"), true
+		return strings.TrimPrefix(s, "/home/ann"), true, ""
 	}
-	return s, true
+	return s, true, ""
 }
 
 // everything calls each method of the Encoder that a Body may call.
@@ -324,7 +325,7 @@ func toValid(s string) string {
 
 func TestRedaction(t *testing.T) {
 	hide := map[Class]bool{}
-	e := NewEncoder(stamp, func(c Class, s string) (string, bool) { return s, !hide[c] }, 0)
+	e := NewEncoder(stamp, func(_ Kind, _ string, c Class, s string) (string, bool, string) { return s, !hide[c], "" }, 0)
 	ev := Event{Time: noon, Kind: Process, Body: everything}
 	paths := func() any {
 		line, err := e.Append(nil, &ev, 1)
@@ -367,6 +368,42 @@ func TestRedactedTextNeverStands(t *testing.T) {
 	}
 	if d := cmp.Diff(any([]any{"process.user", "process.command_line"}), m["redacted"]); d != "" {
 		t.Errorf("a cut changed the redacted paths (-want +got):\n%s", d)
+	}
+}
+
+func TestErrorsAreRedactedAsTexts(t *testing.T) {
+	hide := func(kind Kind, field string, class Class, s string) (string, bool, string) {
+		if kind != Process || field != "errors" || class != Text {
+			t.Errorf("asked for %s.%s of class %d", kind, field, class)
+		}
+		return strings.ReplaceAll(s, "hunter2", "-"), true, "password,jwt"
+	}
+	line, err := NewEncoder(stamp, hide, 0).Append(nil, &Event{Time: noon, Kind: Process, Errors: []string{"a: hunter2", "b: hunter2"}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := decode(t, line)
+	if d := cmp.Diff([]any{[]any{"a: -", "b: -"}, []any{"errors:password,jwt"}}, []any{m["errors"], m["redacted"]}); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestWhatIsToldOfRedactionsIsBounded(t *testing.T) {
+	hide := func(Kind, string, Class, string) (string, bool, string) { return "", false, "" }
+	e := NewEncoder(stamp, hide, 0)
+	for event := range 100 {
+		line, err := e.Append(nil, &Event{Time: noon, Kind: EventLog, Body: bodyFunc(func(e *Encoder) {
+			for i := range 40 {
+				e.Sensitive(fmt.Sprintf("name%d_%d", event, i), Account, "ann")
+			}
+		})}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := decode(t, line)["redacted"].([]any)
+		if len(list) != 33 || list[32] != "…" || list[31] != fmt.Sprintf("eventlog.name%d_31", event) {
+			t.Fatalf("event %d tells of %d redactions: %v", event, len(list), list)
+		}
 	}
 }
 
@@ -566,6 +603,32 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 	if line, _ := short.Append(nil, ev, 1234567); decode(t, line)["truncated"] != true {
 		t.Errorf("the short one was not cut: %s", line)
+	}
+}
+
+// A device is measured: nearly all of it is numbers.
+type device struct{ read, written uint64 }
+
+func (d *device) Encode(e *Encoder) {
+	e.String("name", "sda")
+	e.Float("utilization", float64(d.read%10000)/10000, 4)
+	e.Uint("read_bytes", d.read)
+	e.Float("read_bytes_per_second", float64(d.read%1000000)/10, 2)
+	e.Uint("write_bytes", d.written)
+	e.Float("write_bytes_per_second", float64(d.written%100000)/10, 2)
+}
+
+func BenchmarkNumbers(b *testing.B) {
+	e := NewEncoder(stamp, careful, 16<<10)
+	d := &device{1 << 38, 1 << 34}
+	ev := &Event{Time: noon, Kind: Disk, Body: d}
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		d.read, d.written = d.read+123457, d.written+7919
+		if _, err := e.Append(buf, ev, uint64(i)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -16,15 +16,18 @@ import (
 
 const module = "github.com/rea-agent/rea"
 
-// ground is what every room may stand on. It imports nothing of ours and at
-// most one module of others each.
+// ground is what every room may stand on. It imports nothing of ours, but what
+// rooms says, and at most one module of others each.
 var ground = map[string]string{
 	"internal/event":    "",
 	"internal/wire":     "github.com/klauspost/compress",
 	"internal/identity": "",
 	"internal/metric":   "",
 	"internal/trouble":  "",
+	"internal/redact":   "",
 	"internal/durable":  "golang.org/x/sys",
+	"internal/access":   "golang.org/x/sys",
+	"internal/confine":  "github.com/landlock-lsm/go-landlock",
 	"internal/procfs":   "golang.org/x/sys",
 	"internal/config":   "github.com/pelletier/go-toml/v2",
 	"internal/cli":      "golang.org/x/sys",
@@ -32,12 +35,15 @@ var ground = map[string]string{
 
 // A room may import these of ours; a name that ends in /* stands for all rooms below it.
 var rooms = []struct{ room, may string }{
+	{"internal/identity", "access"},
 	{"internal/queue", "durable metric"},
 	{"internal/collect", "event metric"},
 	{"internal/config/configtest", "config"},
 	{"internal/collect/collecttest", "collect event"},
+	{"internal/redact/redacttest", ""},
 	{"internal/collect/*", "collect event durable procfs"},
-	{"internal/pipeline", "event metric trouble"},
+	{"internal/ledger", "event durable"},
+	{"internal/pipeline", "event metric trouble ledger redact"},
 	{"internal/sink/*", "durable"},
 	{"internal/deadletter", "durable"},
 	{"internal/ship", "wire metric trouble queue"},
@@ -49,10 +55,10 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/pki", "identity durable"},
 	{"internal/server/registrar", "wire identity metric trouble server/pki"},
 	{"internal/server/web", "event"},
-	{"internal/agent", "collect collect/* pipeline sink/* queue deadletter ship status trust enroll event wire identity metric trouble durable config"},
-	{"internal/server", "server/* status trust event wire identity metric trouble durable config"},
+	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust enroll event wire identity metric trouble redact durable access confine config"},
+	{"internal/server", "server/* status trust event wire identity metric trouble durable access config"},
 	{"internal/config/configtest", "config"},
-	{"test/path", "collect collect/* pipeline queue ship event wire identity metric"},
+	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},
 	{"test/*", ""},
 	{"cmd/rea-agent", "agent config cli"},
 	{"cmd/rea-server", "server config cli"},

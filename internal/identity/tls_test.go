@@ -270,6 +270,10 @@ func TestFilesAreRefusedWithARemedy(t *testing.T) {
 	if err := os.Chmod(open, 0o640); err != nil {
 		t.Fatal(err)
 	}
+	shared := write(read(t, ca.cert))
+	if err := os.Chmod(shared, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	expired := issue(t, &ca, agentTemplate(x509.ExtKeyUsageClientAuth), time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
 	future := issue(t, &ca, agentTemplate(), to, to.Add(time.Hour))
 	oldCA := issue(t, nil, x509.Certificate{IsCA: true}, time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
@@ -297,9 +301,11 @@ func TestFilesAreRefusedWithARemedy(t *testing.T) {
 		{"a certificate without key", ca.cert, agent.cert, "", []string{"client key", "not named"}},
 		{"a key without certificate", ca.cert, "", agent.key, []string{"client certificate", "not named"}},
 		{"a key open to others", ca.cert, agent.cert, open, []string{"mode 0640", "chmod 600 " + open}},
+		{"an authority that others can change", shared, agent.cert, agent.key, []string{"certificate authority", "mode 0666", "chmod go-w " + shared}},
+		{"a certificate that others can change", ca.cert, shared, agent.key, []string{"client certificate", "mode 0666", "chmod go-w " + shared}},
 	} {
-		if c.name == "a key open to others" && runtime.GOOS == "windows" {
-			continue
+		if strings.Contains(strings.Join(c.want, " "), "mode 0") && runtime.GOOS == "windows" {
+			continue // nothing there has a mode
 		}
 		_, err := ClientTLS(Client{CAFile: c.ca, CertFile: c.cert, KeyFile: c.key, Verify: true})
 		var fe *FileError

@@ -6,10 +6,10 @@
 // and evidence (event log, journal, agent, gap), which measurements must never
 // push out. Where one keeper serves both, they share its numbers.
 //
-// What is lost is counted by stage and reason and declared in a gap event, which
-// is kept as soon as anything can be kept again. What a process that is killed
-// while nothing can be kept has not yet declared is lost with it: that much is
-// seen only as numbers that never arrive.
+// What is lost is counted by stage and reason, noted in the ledger, and declared
+// in a gap event, which is kept as soon as anything can be kept again. What a
+// process that is killed could not even note is seen only as numbers that never
+// arrive.
 package pipeline
 
 import (
@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/trouble"
 )
@@ -60,6 +61,7 @@ type Options struct {
 	Metrics       Keeper // for measurements
 	Evidence      Keeper // for all else; may be the same
 	Tees          []Tee
+	Ledger        *ledger.Ledger // of losses; nil: one in memory
 	Set           *metric.Set
 	Log           *slog.Logger
 }
@@ -71,7 +73,8 @@ type Pipeline struct {
 	log               *slog.Logger
 	emitted           map[event.Kind]*metric.Counter
 
-	gaps gaps
+	ledger    *ledger.Ledger
+	forgetful trouble.Trouble // the ledger cannot be written
 
 	mu     sync.Mutex
 	losses map[string]*trouble.Trouble // by cause
@@ -97,7 +100,10 @@ var errClosed = errors.New("the pipeline is closed")
 
 // New returns a Pipeline that continues the numbers of its keepers.
 func New(o Options) *Pipeline {
-	p := &Pipeline{set: o.Set, log: o.Log, emitted: map[event.Kind]*metric.Counter{}, losses: map[string]*trouble.Trouble{}}
+	p := &Pipeline{set: o.Set, log: o.Log, emitted: map[event.Kind]*metric.Counter{}, ledger: o.Ledger, losses: map[string]*trouble.Trouble{}}
+	if p.ledger == nil {
+		p.ledger = ledger.New()
+	}
 	for _, k := range event.Kinds {
 		p.emitted[k] = o.Set.Counter("rea_events_emitted_total", "Events that were numbered and encoded.", "kind", string(k))
 	}
@@ -135,8 +141,8 @@ func (p *Pipeline) Emit(ctx context.Context, events ...event.Event) error {
 		kept = kept || ok
 		events = events[taken:]
 	}
-	if kept && p.gaps.pending() {
-		p.declare(ctx)
+	if kept && p.ledger.Pending() {
+		p.Declare(ctx)
 	}
 	return nil
 }
@@ -202,6 +208,8 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 // cannot be written, takes no number; it is noted as lost.
 func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint64, n int) {
 	l.buf, first = l.buf[:0], l.next
+	var kind event.Kind
+	var emitted *metric.Counter // of that kind: to find it for each event costs more than to count
 	for i := range events {
 		ev := &events[i]
 		b, err := l.line(ev)
@@ -217,7 +225,10 @@ func (l *lane) encode(p *Pipeline, events []event.Event) (taken int, first uint6
 		}
 		l.buf = b
 		l.next++
-		p.emitted[ev.Kind].Inc()
+		if ev.Kind != kind {
+			kind, emitted = ev.Kind, p.emitted[ev.Kind]
+		}
+		emitted.Inc()
 	}
 	return len(events), first, int(l.next - first)
 }
@@ -264,39 +275,88 @@ func (p *Pipeline) dropped(stage Stage, reason string) *metric.Counter {
 // Lost counts events that are missing, says so in the log (once, and now and
 // then while it goes on), and notes them for a gap event. err is what happened.
 func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
-	p.gaps.add(m)
+	p.ledger.Note(m)
+	p.save() // what kept a line from the queue may not keep this from the disk
 	p.count(stage, m, err)
 }
 
-// LostFor is Lost for those who remember a loss until it is declared, and come
-// again if it is not: it returns nil when the gap event is safe, and counts the
-// loss then. It tries until ctx ends.
+// LostFor is Lost for those who remember a loss until it is noted where it
+// survives a crash, and come again if it is not: it returns nil when it is, and
+// counts the loss then. It tries until ctx ends.
 func (p *Pipeline) LostFor(ctx context.Context, stage Stage, m event.Missing, err error) error {
-	if err := p.Declare(ctx, m); err != nil {
-		return err
-	}
-	p.count(stage, m, err)
-	return nil
-}
-
-// Declare returns nil when a gap event that tells of m is safe. It tries until
-// ctx ends.
-func (p *Pipeline) Declare(ctx context.Context, m event.Missing) error {
 	for {
-		_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
-		if ok || err != nil {
-			return err
+		failed := p.ledger.Add(m)
+		if failed != nil { // a gap event that is safe is as good, as long as it lasts
+			_, _, _, ok := p.tell(ctx, &m)
+			if !ok {
+				if err := pause(ctx); err != nil {
+					return errors.Join(err, failed)
+				}
+				continue
+			}
 		}
-		select {
-		case <-time.After(declarePause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		p.count(stage, m, err)
+		p.Declare(ctx)
+		return nil
 	}
 }
 
 // declarePause is how long a loss waits to be declared when nothing can be kept.
 const declarePause = time.Second
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(declarePause):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Declare keeps a gap event for every loss that is noted and not told, and
+// reports whether none is left. Emit does so too, whenever it could keep events.
+func (p *Pipeline) Declare(ctx context.Context) bool {
+	all := true
+	p.save() // before the gap event, which can be lost
+	for _, e := range p.ledger.Take() {
+		stream, first, last, ok := p.tell(ctx, &e.Missing)
+		if ok {
+			p.ledger.Told(e, stream, first, last)
+		} else {
+			p.ledger.Back(e)
+			all = false
+		}
+	}
+	p.save()
+	return all
+}
+
+// tell keeps a gap event. Its number is one from first to last.
+func (p *Pipeline) tell(ctx context.Context, m *event.Missing) (stream string, first, last uint64, ok bool) {
+	stream, first = p.evidence.position()
+	_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: m}})
+	_, next := p.evidence.position()
+	return stream, first, next - 1, ok && err == nil
+}
+
+// position returns the stream of the lane and its next number.
+func (l *lane) position() (stream string, next uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.keeper.Stream(), l.next
+}
+
+// save writes the ledger down. If that fails it is tried with the next loss, and
+// what is noted is in memory only.
+func (p *Pipeline) save() {
+	err := p.ledger.Save()
+	switch {
+	case err == nil:
+		p.forgetful.Worked()
+	case p.forgetful.Failed(""):
+		p.log.Error("what is missing is known to this process only, and a crash would forget it", "error", err.Error())
+	}
+}
 
 // count counts what is lost and says so.
 func (p *Pipeline) count(stage Stage, m event.Missing, err error) {
@@ -318,22 +378,6 @@ func (p *Pipeline) loss(cause string) *trouble.Trouble {
 		p.losses[cause] = t
 	}
 	return t
-}
-
-// declare keeps a gap event for every loss that is noted.
-func (p *Pipeline) declare(ctx context.Context) {
-	for _, m := range p.gaps.take() {
-		_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &m}})
-		if !ok || err != nil {
-			p.gaps.add(m)
-		}
-	}
-}
-
-// GapLine appends a gap event to dst, as evidence of stream under the number seq,
-// for the one who writes it into that stream while Renew runs.
-func (p *Pipeline) GapLine(dst []byte, stream string, seq uint64, m event.Missing) ([]byte, error) {
-	return p.evidence.encoder(stream).Append(dst, &event.Event{Time: time.Now(), Kind: event.Gap, Body: &m}, seq)
 }
 
 // Renew calls renew, after which the keeper k has a new stream, while nothing is
@@ -365,8 +409,12 @@ func (p *Pipeline) Close() {
 	}
 }
 
+// Remembers reports whether the next process will know what is lost and not
+// declared.
+func (p *Pipeline) Remembers() bool { return p.ledger.Save() == nil && p.ledger.Lasts() }
+
 // Undeclared returns how many events are lost that no gap event tells of yet.
-func (p *Pipeline) Undeclared() uint64 { return p.gaps.count() }
+func (p *Pipeline) Undeclared() uint64 { return p.ledger.Untold() }
 
 func causeOf(err error) string {
 	var c interface{ Cause() string }

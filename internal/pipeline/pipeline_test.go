@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +18,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/redact"
 )
 
 // A text is a body with one member.
@@ -120,7 +124,7 @@ type bench struct {
 func newBench(metrics, evidence Keeper, tees ...Tee) *bench {
 	b := &bench{}
 	b.Pipeline = New(Options{
-		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(true, true), Metrics: metrics, Evidence: evidence, Tees: tees,
+		Node: "n", Host: "h", MaxEventBytes: 1024, Redact: Redactor(redact.New(redact.Options{PII: true})), Metrics: metrics, Evidence: evidence, Tees: tees,
 		Set: &b.set, Log: slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	return b
@@ -413,41 +417,20 @@ func TestManySourcesEmitAtOnceWithoutHoles(t *testing.T) {
 	}
 }
 
-func TestGapsStayFewAndTheirCountExact(t *testing.T) {
-	var g gaps
-	for i := range uint64(1000) {
-		g.add(event.Missing{Cause: "queue_full", Stream: "a", First: 10*i + 1, Last: 10*i + 2, Count: 2})
-		g.add(event.Missing{Cause: "too_large", Source: "cpu", Count: 1})
-	}
-	var full, large uint64
-	list := g.take()
-	for _, m := range list {
-		switch m.Cause {
-		case "queue_full":
-			full += m.Count
-		case "too_large":
-			large += m.Count
-		}
-	}
-	if len(list) > maxGaps || full != 2000 || large != 1000 {
-		t.Errorf("%d gaps, %d full, %d too large", len(list), full, large)
-	}
-}
-
-func TestLossesToldInAnyOrderAreOneGap(t *testing.T) {
-	var g gaps
-	for _, n := range []uint64{3, 1, 5, 6, 2, 4} {
-		g.add(event.Missing{Cause: "disk_full", Stream: "a", First: n, Last: n, Count: 1})
-	}
-	if list := g.take(); len(list) != 1 || list[0].First != 1 || list[0].Last != 6 || list[0].Count != 6 {
-		t.Errorf("noted %+v", list)
-	}
-}
-
 func BenchmarkEmit(b *testing.B) {
-	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(true, true),
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true})),
 		Metrics: discard{}, Evidence: discard{}, Log: slog.New(slog.DiscardHandler)})
 	events := []event.Event{{Time: time.Now(), Kind: event.CPU, Body: text(strings.Repeat("abcdefgh ", 20))}}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = p.Emit(b.Context(), events...)
+	}
+}
+
+func BenchmarkEmitManyAtOnce(b *testing.B) {
+	p := New(Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Redact: Redactor(redact.New(redact.Options{PII: true, Commands: true})),
+		Metrics: discard{}, Evidence: discard{}, Set: new(metric.Set), Log: slog.New(slog.DiscardHandler)})
+	events := slices.Repeat([]event.Event{{Time: time.Now(), Kind: event.CPU, Body: text("abcdefgh")}}, 256)
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = p.Emit(b.Context(), events...)
@@ -463,32 +446,37 @@ func (discard) Keep([]byte, uint64, int) (func(context.Context) error, error) {
 	return nil, nil
 }
 
-func TestALossThatIsRememberedElsewhereIsDeclaredBeforeItIsForgotten(t *testing.T) {
+// forgetful is a ledger whose file cannot be written.
+func forgetful(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(t.TempDir(), "gone", "missing"), strings.Repeat("e", 32), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+var full = event.Missing{Cause: "queue_full", Stream: strings.Repeat("a", 32), First: 3, Last: 9, Count: 7}
+
+func TestALossThatIsRememberedElsewhereIsSafeBeforeItIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		evidence := newShelf("e", 1)
 		b := newBench(newShelf("a", 1), evidence)
+		b.ledger = forgetful(t)
 		evidence.setFail(causeError("disk_full"))
 		declared := make(chan error, 1)
-		go func() {
-			declared <- b.LostFor(t.Context(), Queue, event.Missing{Cause: "queue_full", Stream: strings.Repeat("a", 32), First: 3, Last: 9, Count: 7}, errors.New("full"))
-		}()
+		go func() { declared <- b.LostFor(t.Context(), Queue, full, errors.New("full")) }()
 		time.Sleep(10 * declarePause)
 		select {
 		case err := <-declared:
-			t.Fatalf("declared while nothing can be kept: %v", err)
+			t.Fatalf("forgotten while nothing can be kept: %v", err)
 		default:
 		}
 		evidence.setFail(nil)
 		if err := <-declared; err != nil {
 			t.Fatal(err)
 		}
-		var first string
-		for _, said := range evidence.said(t) {
-			if strings.Contains(said, "queue_full") {
-				first = said
-			}
-		}
-		if !strings.HasSuffix(first, "gap queue_full 7 of a3-9") {
+		if !slices.ContainsFunc(evidence.said(t), func(said string) bool { return strings.HasSuffix(said, "gap queue_full 7 of a3-9") }) {
 			t.Errorf("said %q", evidence.said(t))
 		}
 		if n := b.dropped(Queue, "queue_full").Value(); n != 7 {
@@ -497,15 +485,40 @@ func TestALossThatIsRememberedElsewhereIsDeclaredBeforeItIsForgotten(t *testing.
 	})
 }
 
+func TestALossThatTheLedgerHasNeedsNoGapEventToBeSafe(t *testing.T) {
+	evidence := newShelf("e", 1)
+	b := newBench(newShelf("a", 1), evidence)
+	var err error
+	if b.ledger, err = ledger.Open(filepath.Join(t.TempDir(), "missing"), evidence.Stream(), 1); err != nil {
+		t.Fatal(err)
+	}
+	evidence.setFail(causeError("disk_full"))
+	if err := b.LostFor(t.Context(), Queue, full, errors.New("full")); err != nil {
+		t.Fatal(err)
+	}
+	evidence.setFail(nil)
+	b.emit(t, event.CPU, "kept")
+	if !slices.ContainsFunc(evidence.said(t), func(said string) bool { return strings.HasSuffix(said, "gap queue_full 7 of a3-9") }) {
+		t.Errorf("said %q", evidence.said(t))
+	}
+	if n := b.Undeclared(); n != 0 {
+		t.Errorf("%d events are undeclared", n)
+	}
+}
+
 func TestDeclaringEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		evidence := newShelf("e", 1)
 		evidence.setFail(causeError("disk_full"))
 		b := newBench(newShelf("a", 1), evidence)
+		b.ledger = forgetful(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := b.Declare(ctx, event.Missing{Cause: "damaged", Count: 1}); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Declare: %v", err)
+		if err := b.LostFor(ctx, Queue, full, errDisk); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("LostFor: %v", err)
+		}
+		if n := b.dropped(Queue, "queue_full").Value(); n != 0 {
+			t.Errorf("%d events are counted that will be told of again", n)
 		}
 	})
 }
@@ -518,7 +531,8 @@ func TestARenewedLaneGoesOnInItsNewStream(t *testing.T) {
 	b.emit(t, event.CPU, "before")
 	err := b.Renew(metrics, func() error {
 		metrics.lines, metrics.stream, metrics.next = nil, strings.Repeat("b", 32), 3
-		return b.Declare(t.Context(), event.Missing{Cause: "renumbered", Stream: strings.Repeat("a", 32), First: 7, Last: 8, Count: 2})
+		b.ledger.Note(event.Missing{Cause: "renumbered", Stream: strings.Repeat("a", 32), First: 7, Last: 8, Count: 2})
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -305,7 +305,29 @@ func (q *Queue) begin(size int64) error {
 	q.segments = append(q.segments, s)
 	q.resizeLocked(s, size)
 	q.mu.Unlock()
-	return q.syncFolder()
+	if err := q.syncFolder(); err != nil {
+		return err
+	}
+	q.removeStubs()
+	return nil
+}
+
+// removeStubs removes segments that got no record, now that the name of a newer
+// one keeps their ids from being used again.
+func (q *Queue) removeStubs() {
+	q.reading.Lock()
+	defer q.reading.Unlock()
+	for _, s := range slices.Clone(q.segments) {
+		if !s.stub {
+			continue
+		}
+		if err := q.remove(s); q.noted(err) != nil {
+			continue // with the next segment
+		}
+		q.mu.Lock()
+		q.dropLocked(s)
+		q.mu.Unlock()
+	}
 }
 
 // ensureCursor makes the first cursor, so that the stream's id is on the disk
@@ -314,13 +336,13 @@ func (q *Queue) ensureCursor() error {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	c := &q.cursor
-	if c.begun && c.generation > 1 {
+	if c.begun && (c.generation > 1 || c.durable) {
 		return nil
 	}
-	if !c.begun {
-		if err := c.write(q.mark()); err != nil {
-			return err
-		}
+	// One that an earlier process wrote may be in the cache alone, and marked as
+	// clean there: it is written again.
+	if err := c.write(q.mark()); err != nil {
+		return err
 	}
 	return c.sync()
 }
@@ -394,28 +416,49 @@ func (q *Queue) roll() error {
 
 // abandon ends the active segment after a failed write: what lies behind the
 // durable frames must not come back, now that their numbers will be used again.
-// The next segment's base says so to a later start, too.
+// The next segment's base says so to a later start, too. Meanwhile no
+// acknowledgement may remove the segment, which could be seen as done.
 func (q *Queue) abandon() {
 	s := q.active
 	if s == nil {
 		return // there was none to be had
 	}
+	q.reading.Lock()
+	defer q.reading.Unlock()
 	err := q.file.Close()
 	q.mu.Lock()
 	q.active, q.file = nil, nil
 	q.mu.Unlock()
 	if s.end > 0 {
 		err = errors.Join(err, q.settle(s))
-	} else if err = errors.Join(err, q.dir.Remove(s.name())); err == nil {
-		q.mu.Lock()
-		q.dropLocked(s)
-		q.mu.Unlock()
+	} else {
+		err = errors.Join(err, q.discard(s))
 	}
 	if err != nil {
 		q.mu.Lock()
 		q.failLocked(err)
 		q.mu.Unlock()
 	}
+}
+
+// discard removes a segment that got no record, once the cursor keeps its id from
+// being used again; until then its name does. The caller holds reading.
+func (q *Queue) discard(s *segment) error {
+	s.stub = true
+	err := q.cursor.write(q.mark())
+	if err == nil {
+		err = q.cursor.sync()
+	}
+	if err == nil {
+		err = q.remove(s)
+	}
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.dropLocked(s)
+	return nil
 }
 
 // settle seals a segment durably through a descriptor of its own.

@@ -66,18 +66,21 @@ func (c *cursor) write(m mark) error {
 			return err
 		}
 	}
-	slot, b := c.slot, make([]byte, 0, slotSize)
+	slot, generation := c.slot, c.generation+1
 	if c.durable {
 		slot = 1 - slot
 	}
-	b = m.append(b, c.generation+1)
+	if !c.begun { // load must not take it for one that had another before it
+		slot, generation = 0, 1
+	}
+	b := m.append(make([]byte, 0, slotSize), generation)
 	if !c.begun { // all of the file, so that a full disk does not stop the second slot
-		slot, b = 0, append(b, make([]byte, cursorSize-slotSize)...)
+		b = append(b, make([]byte, cursorSize-slotSize)...)
 	}
 	if _, err := c.file.WriteAt(b, slot*slotGap); err != nil {
 		return c.fail("write", err)
 	}
-	c.generation, c.slot, c.durable = c.generation+1, slot, false
+	c.generation, c.slot, c.durable = generation, slot, false
 	return nil
 }
 

@@ -6,15 +6,18 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Faults that no random history comes to often enough: one written history each.
 
 // A brittle folder fails the syncs of files, and their opening to write, while
-// it is broken, and the sync of names while it is nameless.
+// it is broken, the sync of names while it is nameless, what is written to
+// segments while it is sealed, and the syncs of files, of which then a part is on
+// the disk, while it is failing.
 type brittle struct {
 	*simFolder
-	broken, nameless bool
+	broken, nameless, sealed, failing bool
 }
 
 func (d *brittle) Sync() error {
@@ -26,12 +29,13 @@ func (d *brittle) Sync() error {
 
 type brittleFile struct {
 	file
-	d *brittle
+	d    *brittle
+	name string
 }
 
 func (d *brittle) Create(name string) (file, error) {
 	f, err := d.simFolder.Create(name)
-	return brittleFile{f, d}, err
+	return brittleFile{f, d, name}, err
 }
 
 func (d *brittle) Open(name string, write bool) (file, error) {
@@ -39,11 +43,22 @@ func (d *brittle) Open(name string, write bool) (file, error) {
 		return nil, syscall.EIO
 	}
 	f, err := d.simFolder.Open(name, write)
-	return brittleFile{f, d}, err
+	return brittleFile{f, d, name}, err
+}
+
+func (f brittleFile) WriteAt(b []byte, off int64) (int, error) {
+	if f.d.sealed && f.name != cursorName {
+		return 0, syscall.EIO
+	}
+	return f.file.WriteAt(b, off)
 }
 
 func (f brittleFile) Sync() error {
 	if f.d.broken {
+		return syscall.EIO
+	}
+	if f.d.failing {
+		f.d.landSome(f.file.(*simFile).n)
 		return syscall.EIO
 	}
 	return f.file.Sync()
@@ -293,6 +308,79 @@ func TestAnIdOfASegmentIsNotUsedAgain(t *testing.T) {
 	}
 }
 
+// The same where a segment got no record, since its first write failed.
+func TestAnIdOfASegmentThatCouldNotBeWrittenIsNotUsedAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(seed, 1)))}
+		q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, q, 1, 1, 100)
+		drain(t, q)
+		if err := q.roll(); err != nil {
+			t.Fatal(err)
+		}
+		d.sealed = true
+		if err := q.Append(t.Context(), Record{2, 1, payload(2, 100)}); err == nil {
+			t.Fatal("appended")
+		}
+		wantNewIds(t, d.simFolder, q.fresh)
+	}
+}
+
+// The same where the process was killed before it wrote a record.
+func TestAnIdOfAnEmptySegmentIsNotUsedAgain(t *testing.T) {
+	for seed := range uint64(20) {
+		d := newSimFolder(rand.New(rand.NewPCG(seed, 1)))
+		q := openSim(t, d)
+		add(t, q, 1, 1, 100)
+		drain(t, q)
+		if err := q.roll(); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.begin(block); err != nil {
+			t.Fatal(err)
+		}
+		wantNewIds(t, d, q.fresh)
+	}
+}
+
+// wantNewIds wants a queue that is killed, started, and loses its power to go on
+// with the ids of segments.
+func wantNewIds(t *testing.T, d *simFolder, fresh uint64) {
+	t.Helper()
+	d.kill()
+	openSim(t, d)
+	d.cutPower()
+	if got := openSim(t, d).fresh; got < fresh {
+		t.Fatalf("the next segment has id %d, and %d was in use", got, fresh-1)
+	}
+}
+
+// The sync of the first cursor failed, and its process was killed. For the next
+// one it is in the cache, and another sync would do nothing.
+func TestTheFirstCursorIsWrittenAgainIfASyncOfItFailed(t *testing.T) {
+	for seed := range uint64(20) {
+		d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(seed, 1))), failing: true}
+		q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Append(t.Context(), Record{1, 1, payload(1, 100)}); err == nil {
+			t.Fatal("appended without a cursor")
+		}
+		d.kill()
+		q = openSim(t, d.simFolder)
+		add(t, q, 1, 1, 100)
+		d.cutPower()
+		c := cursor{dir: d.simFolder}
+		if m, found, err := c.load(); err != nil || !found || m.stream != q.Stream() {
+			t.Fatalf("seed %d: the cursor is not on the disk: %v, %v", seed, found, err)
+		}
+	}
+}
+
 // clearSegments removes all segments, as delivery does in the end.
 func clearSegments(d *simFolder) {
 	for name := range d.names {
@@ -435,5 +523,100 @@ func TestASegmentThatAStartCannotSealCountsInFull(t *testing.T) {
 	}
 	if got, want := q.Stats().DiskBytes, blocks(cursorSize)+2*q.options.SegmentBytes; got != want {
 		t.Errorf("%d bytes are counted, and %d may lie on the disk", got, want)
+	}
+}
+
+// A crossing folder fails the syncs of segments, and lets the removal of one and
+// the next write of the cursor meet: each of them waits for the other a moment.
+type crossing struct {
+	folder
+	of                 string // the segment
+	broken             bool   // now they fail
+	removing, cursored chan struct{}
+	dropped            func() bool
+}
+
+func (d *crossing) Create(name string) (file, error) { return d.wrap(name)(d.folder.Create(name)) }
+
+func (d *crossing) Open(name string, write bool) (file, error) {
+	return d.wrap(name)(d.folder.Open(name, write))
+}
+
+func (d *crossing) wrap(name string) func(file, error) (file, error) {
+	return func(f file, err error) (file, error) { return crossingFile{f, d, name}, err }
+}
+
+func (d *crossing) Remove(name string) error {
+	if name == d.of {
+		d.of = ""
+		close(d.removing)
+		select {
+		case <-d.cursored:
+		case <-time.After(200 * time.Millisecond): // as it should be
+		}
+	}
+	return d.folder.Remove(name)
+}
+
+type crossingFile struct {
+	file
+	d    *crossing
+	name string
+}
+
+func (f crossingFile) Sync() error {
+	if f.d.broken && f.name != cursorName {
+		return syscall.EIO
+	}
+	select {
+	case <-f.d.removing:
+		select {
+		case <-f.d.cursored:
+		default:
+			close(f.d.cursored)
+			for range 200 {
+				if f.d.dropped() {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	default:
+	}
+	return f.file.Sync()
+}
+
+// An acknowledgement came while a segment went whose first write had failed: both
+// removed it, and the queue panicked.
+func TestAnAcknowledgementMayMeetAFailedWrite(t *testing.T) {
+	d := &crossing{folder: osFolder(t.TempDir()), of: segmentName(2), removing: make(chan struct{}), cursored: make(chan struct{})}
+	q, err := open(Options{Dir: "crossing", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	d.dropped = func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return len(q.segments) < 2
+	}
+	add(t, q, 1, 1, 100)
+	if got := peekAll(t, q, 1); !slices.Equal(got, []uint64{1}) {
+		t.Fatal(got)
+	}
+	d.broken = true
+	acknowledged := make(chan error)
+	go func() {
+		<-d.removing
+		acknowledged <- q.Ack(1)
+	}()
+	if err := q.Append(t.Context(), Record{2, 1, []byte("refused")}); err == nil {
+		t.Error("a record was confirmed that could not be synced")
+	}
+	if err := <-acknowledged; err != nil {
+		t.Error(err)
+	}
+	if s := q.Stats(); s.Records != 0 || s.Bytes < 0 {
+		t.Errorf("%+v", s)
 	}
 }

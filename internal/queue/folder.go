@@ -78,7 +78,7 @@ func (d osFolder) path(name string) string  { return filepath.Join(string(d), na
 type osFile struct{ *os.File }
 
 func openFile(path string, flag int) (file, error) {
-	f, err := os.OpenFile(path, flag, 0o600)
+	f, err := os.OpenFile(path, flag|durable.NoFollow, 0o600)
 	if err != nil {
 		return nil, err // not f: a nil *os.File is not a nil file
 	}

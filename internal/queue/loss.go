@@ -71,6 +71,17 @@ func (q *Queue) Declared() {
 	q.told = nil
 }
 
+// Settled returns a number up to which every event was acknowledged or is among
+// the losses that were returned: 0 while there is something to return.
+func (q *Queue) Settled() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.withheld || len(q.losses) > 0 {
+		return 0
+	}
+	return q.acked
+}
+
 // Lossy returns a channel of capacity 1 that receives when Losses has something
 // to return, also after Open.
 func (q *Queue) Lossy() <-chan struct{} { return q.lossy }

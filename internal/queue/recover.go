@@ -281,8 +281,16 @@ func (q *Queue) rewrite(s *segment) error {
 }
 
 // removeEmpty removes segments without a record. Until now their bases ended
-// what older segments may hold; now those are sealed.
+// what older segments may hold; now those are sealed. And their names kept their
+// ids from being used again; now the cursor does.
 func (q *Queue) removeEmpty() {
+	if !slices.ContainsFunc(q.segments, func(s *segment) bool { return s.records == 0 }) {
+		return
+	}
+	if err := q.cursor.settle(q.mark()); err != nil {
+		q.noteLocked(err)
+		return
+	}
 	for _, s := range slices.Clone(q.segments) {
 		if s.records > 0 {
 			continue

@@ -21,6 +21,7 @@ type segment struct {
 	oldest  uint32 // append times, Unix seconds
 	newest  uint32
 	sealed  bool // nothing lies behind end but the footer
+	stub    bool // it was given up before it got a record
 }
 
 func (s *segment) name() string { return segmentName(s.id) }

@@ -132,6 +132,7 @@ func TestAConnectionEndsWithItsCertificate(t *testing.T) {
 	cert := []*x509.Certificate{{NotAfter: end, URIs: []*url.URL{{Scheme: "spiffe", Host: "rea", Path: "/agent/" + node}}}}
 	here, there := net.Pipe()
 	defer there.Close()
+	there.SetReadDeadline(time.Now().Add(time.Minute))
 	g.tenants[here] = &tenant{cert: cert, set: g.certs.Set()}
 	g.evict(end)
 	if len(g.tenants) != 1 || g.refuse(cert, end) != nil {

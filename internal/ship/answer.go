@@ -31,7 +31,7 @@ func (s *Sender) post(ctx context.Context, b batch) *failure {
 	if b.zstd {
 		req.Header.Set("Content-Encoding", wire.Zstd)
 	}
-	a, f := s.ask(req)
+	a, f := s.ask(req, b.Stream)
 	if f == nil && a.Last < b.Last {
 		return &failure{reason: "answer", err: fmt.Errorf("the server keeps numbers up to %d of a batch up to %d", a.Last, b.Last)}
 	}
@@ -48,14 +48,21 @@ func (s *Sender) request(ctx context.Context, path string, body io.Reader) (*htt
 	return req, nil
 }
 
-// ask makes a request and returns what the server answered with 200.
-func (s *Sender) ask(req *http.Request) (wire.Answer, *failure) {
+// ask makes a request for a stream and returns what the server answered with 200.
+func (s *Sender) ask(req *http.Request, stream string) (wire.Answer, *failure) {
 	resp, err := s.o.Client.Do(req)
 	if err != nil {
 		return wire.Answer{}, unreachable(err, s.o.Explain)
 	}
 	defer resp.Body.Close()
-	return judge(resp)
+	if resp.StatusCode < http.StatusInternalServerError { // else it may be a proxy that answers
+		s.dictionaries = wire.ParseDictionaries(resp.Header)
+	}
+	a, f := judge(resp)
+	if f == nil && a.Stream != "" && a.Stream != stream {
+		f = &failure{reason: "answer", err: fmt.Errorf("the answer is for the stream %.40q", a.Stream)}
+	}
+	return a, f
 }
 
 // A failure is a try that did not deliver.

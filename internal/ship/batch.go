@@ -33,7 +33,8 @@ type span struct{ first, last uint64 }
 
 // next reads the next batch from the queue; its count is 0 if there is none. It
 // consists of whole records, as they lie, unless one must be cut: because a part
-// of it is acknowledged, or since the server refused more.
+// of it is acknowledged, since the server refused more, or since the server does
+// not have its dictionary.
 func (s *Sender) next() (batch, error) {
 	var err error
 	if s.records, err = s.o.Queue.Peek(s.records[:0], batchBytes); err != nil || len(s.records) == 0 {
@@ -49,7 +50,7 @@ func (s *Sender) next() (batch, error) {
 		if i > 0 && (r.First != next || next > want || last > want && !exact || decoded+size > decodedBytes || wire.IsZstd(r.Data) != b.zstd) {
 			break
 		}
-		if r.First < from || last > want {
+		if r.First < from || last > want || !s.readable(r) {
 			part, err := s.cut.cut(r, span{max(r.First, from), min(last, want)})
 			switch {
 			case err == nil:
@@ -58,7 +59,7 @@ func (s *Sender) next() (batch, error) {
 				want = next - 1 // it comes alone, next time
 				continue
 			default:
-				from, b.whole = r.First, true
+				from, b.whole, want = r.First, true, last // and alone
 			}
 		}
 		decoded += size
@@ -74,6 +75,12 @@ func (s *Sender) next() (batch, error) {
 		ID: fmt.Sprintf("%s-%d-%d", stream[:8], from, next-1),
 	}
 	return b, nil
+}
+
+// readable reports whether the server has what it takes to read r as it lies.
+func (s *Sender) readable(r queue.Record) bool {
+	id := wire.FrameDictionary(r.Data)
+	return id == 0 || slices.Contains(s.dictionaries, id)
 }
 
 // want returns the last number that the next batch, which begins with from, is
@@ -117,7 +124,8 @@ type cutter struct {
 	lines []byte
 }
 
-// cut returns the record that holds the lines want of r, encoded as r is.
+// cut returns the record that holds the lines want of r, encoded as r is but
+// without a dictionary.
 func (c *cutter) cut(r queue.Record, want span) (queue.Record, error) {
 	lines, err := c.decode(r)
 	if err != nil {

@@ -54,6 +54,7 @@ type mover struct {
 	from, to string // streams
 	node     string
 	cut      cutter
+	enc      *wire.Compressor
 	out      []byte
 }
 
@@ -90,6 +91,15 @@ func (w *mover) readdress(lines []byte) ([]byte, error) {
 	return w.out, nil
 }
 
+// encode makes frames that are as small as those that a Writer makes: a full
+// queue is to fit.
+func (w *mover) encode(lines []byte) []byte {
+	if w.enc == nil {
+		w.enc = wire.NewDictionaryCompressor()
+	}
+	return w.enc.Append(nil, lines)
+}
+
 // append appends lines as one record, or as two where that is too large: a node
 // may have a longer name now.
 func (w *mover) append(lines []byte, compress bool) error {
@@ -99,7 +109,7 @@ func (w *mover) append(lines []byte, compress bool) error {
 	}
 	data := lines
 	if compress {
-		data = w.cut.encode(lines)
+		data = w.encode(lines)
 	}
 	err := w.fresh.Append(w.ctx, queue.Record{First: w.fresh.Next(), Count: uint32(count), Data: data})
 	if !errors.Is(err, queue.ErrTooLarge) || count == 1 {
@@ -107,10 +117,4 @@ func (w *mover) append(lines []byte, compress bool) error {
 	}
 	half := skip(lines, uint64(count/2))
 	return errors.Join(w.append(lines[:half], compress), w.append(lines[half:], compress))
-}
-
-// Keep appends a single line that was written for the next number of fresh.
-func Keep(ctx context.Context, fresh *queue.Queue, line []byte, compress bool) error {
-	w := mover{ctx: ctx, fresh: fresh}
-	return w.append(line, compress)
 }

@@ -17,7 +17,7 @@ func (s *Sender) resume(ctx context.Context) *failure {
 	}
 	stream := s.o.Queue.Stream().String()
 	wire.Resume{Stream: stream, Assigned: s.o.Assigned(), Instance: s.o.Instance}.SetHeader(req.Header)
-	a, f := s.ask(req)
+	a, f := s.ask(req, stream)
 	if f != nil {
 		f.err = fmt.Errorf("ask where the stream stands: %w", f.err)
 		return f

@@ -2,9 +2,11 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,6 +87,8 @@ type Sender struct {
 	behind  bool      // the server keeps numbers from began on: they are of another life of this machine
 	renewed bool      // the stream is new, and nothing of it was accepted yet
 	spoke   time.Time // when the server last answered well
+
+	dictionaries []uint32 // that the server has, as its last answer says
 
 	sent, events, bytes, renewals *metric.Counter
 
@@ -177,6 +181,10 @@ func (s *Sender) step(ctx context.Context) (more bool, wait time.Duration) {
 		return true, s.failed(ctx, b, &failure{reason: "queue", err: fmt.Errorf("read queue: %w", err)})
 	}
 	if s.behind && (b.count == 0 || b.First >= s.began) {
+		if s.renewed { // nobody can have given numbers of this stream
+			s.behind, s.resumed = false, false
+			return true, s.failed(ctx, b, &failure{reason: "answer", slow: true, err: errors.New("the server claims to keep numbers of a stream that has just begun")})
+		}
 		return true, s.renew(ctx, b, "the server keeps numbers that this process has just given: this machine is behind its own past, as after the restoring of a snapshot")
 	}
 	if b.count == 0 {
@@ -217,6 +225,10 @@ func (s *Sender) refused(ctx context.Context, b batch, f *failure) time.Duration
 		s.resumed = false
 		return s.close(ctx, b, f)
 	case "rejected":
+		if !b.whole && slices.ContainsFunc(b.records, func(r queue.Record) bool { return !s.readable(r) }) {
+			f.quick = true // another server answered, or an older one, and it is not the fault of a line
+			return s.failed(ctx, b, f)
+		}
 		return s.close(ctx, b, f)
 	case "too_large":
 		if s.narrow.half(b.count); b.count == 1 {
@@ -234,6 +246,9 @@ func (s *Sender) failed(ctx context.Context, b batch, f *failure) time.Duration 
 		return 0
 	}
 	s.errors(f.reason).Inc()
+	if f.reason == "answer" {
+		s.o.Client.CloseIdleConnections() // the answers of this one may be out of step
+	}
 	text := f.err.Error()
 	said := s.trouble.Failed(text)
 	_, failures := s.trouble.Now()

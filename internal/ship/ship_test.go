@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/wire"
@@ -34,8 +36,10 @@ type server struct {
 
 	refuse  map[string]int // line -> status, to batches that have it
 	resumes []answer       // to Resume, and then what is so
+	old     func() bool    // whether it knows no dictionaries; nil: never
 
 	mu       sync.Mutex
+	needs    []uint32 // the dictionaries of the first frames of batches
 	seen     []string // "first-last answer"
 	kept     []string // lines
 	high     uint64
@@ -66,15 +70,21 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	if int64(len(raw)) != req.ContentLength {
 		s.t.Errorf("body has %d bytes, Content-Length says %d", len(raw), req.ContentLength)
 	}
+	var unreadable bool
+	needs := wire.FrameDictionary(raw)
 	if req.Header.Get("Content-Encoding") == wire.Zstd {
-		if raw, err = wire.NewDecompressor().Decode(nil, raw, 1<<24); err != nil {
+		raw, err = wire.NewDecompressor().Decode(nil, raw, 1<<24)
+		if unreadable = errors.Is(err, wire.ErrDictionary); err != nil && !unreadable {
 			s.t.Errorf("body: %v", err)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.needs = append(s.needs, needs)
 	a := answer{status: http.StatusOK}
-	if len(s.script) > 0 {
+	if unreadable || needs != 0 && s.isOld() {
+		a.status = http.StatusBadRequest
+	} else if len(s.script) > 0 {
 		a, s.script = s.script[0], s.script[1:]
 	}
 	if s.most > 0 && b.Last-b.First >= s.most {
@@ -103,10 +113,19 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
-	if a.header == nil {
-		a.header = http.Header{}
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: s.head(a), Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+}
+
+func (s *server) isOld() bool { return s.old != nil && s.old() }
+
+// head is the head of an answer.
+func (s *server) head(a answer) http.Header {
+	h := http.Header{}
+	maps.Copy(h, a.header)
+	if !s.isOld() {
+		wire.SetDictionaries(h)
 	}
-	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: a.header, Body: io.NopCloser(strings.NewReader(body)), Request: req}, nil
+	return h
 }
 
 func (s *server) resume(req *http.Request) (*http.Response, error) {
@@ -125,7 +144,7 @@ func (s *server) resume(req *http.Request) (*http.Response, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
-	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(a.body)), Request: req}, nil
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: s.head(a), Body: io.NopCloser(strings.NewReader(a.body)), Request: req}, nil
 }
 
 // An account notes what a Sender tells it.
@@ -179,7 +198,7 @@ func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	}
 	t.Cleanup(func() { q.Close() })
 	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
-	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Linger: time.Second})
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Dictionary: true, Linger: time.Second})
 	l.Sender = NewSender(SenderOptions{
 		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
 		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
@@ -279,6 +298,7 @@ func TestNothingTheServerAnswersLosesAnything(t *testing.T) {
 		"time-out":                   {answer{err: context.DeadlineExceeded}, "timeout", 0, 500 * time.Millisecond},
 		"a page of another server":   {answer{status: 200, body: "<html>sign in</html>"}, "answer", 0, 500 * time.Millisecond},
 		"only a part was kept":       {answer{status: 200, body: `{"last":2}`}, "answer", 0, 500 * time.Millisecond},
+		"the answer to another":      {answer{status: 200, body: `{"last":99,"stream":"0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"}`}, "answer", 0, 500 * time.Millisecond},
 		"redirect":                   {answer{status: 302, body: "moved"}, "server", 0, 500 * time.Millisecond},
 		"not allowed":                {answer{status: 403, body: `{"error":"revoked"}`}, "denied", 15 * time.Second, 45 * time.Second},
 		"another agent's stream":     {answer{status: 409, body: `{"error":"clone"}`}, "conflict", 0, 500 * time.Millisecond},
@@ -492,6 +512,98 @@ func TestAFullGroupDoesNotLinger(t *testing.T) {
 	})
 }
 
+func TestAGroupIsAsManyRecordsAsItsLinesNeed(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		sizes   []int  // of lines that wait for the writer together
+		refused []bool // by the queue, which takes no record over 128 KiB
+		want    []queue.Record
+	}{
+		{"one", []int{60 << 10, 60 << 10}, []bool{false, false}, []queue.Record{{First: 1, Count: 2}}},
+		{"two", []int{60 << 10, 60 << 10, 60 << 10}, []bool{false, false, false}, []queue.Record{{First: 1, Count: 2}, {First: 3, Count: 1}}},
+		{"three", []int{70 << 10, 70 << 10, 70 << 10}, []bool{false, false, false}, []queue.Record{{First: 1, Count: 1}, {First: 2, Count: 1}, {First: 3, Count: 1}}},
+		{"one of two", []int{60 << 10, 130_950, 60 << 10}, []bool{false, true, false}, []queue.Record{{First: 1, Count: 1}, {First: 3, Count: 1}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLane(t, false)
+			var waits []func(context.Context) error
+			for i, size := range c.sizes {
+				wait, err := l.Keep(bytes.Repeat([]byte("y"), size), uint64(i)+1, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				waits = append(waits, wait)
+			}
+			l.run(t, 0, func() {
+				for i, wait := range waits {
+					if err := wait(t.Context()); errors.Is(err, queue.ErrTooLarge) != c.refused[i] || err != nil && !c.refused[i] {
+						t.Errorf("line %d: %v", i+1, err)
+					}
+				}
+			})
+			var got []queue.Record
+			if err := l.queue.Each(func(r queue.Record) error {
+				got = append(got, r)
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(queue.Record{}, "Data")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Four sources hand over as much as they can at once, and wait until it is kept.
+func BenchmarkWriter(b *testing.B) {
+	q, err := queue.Open(queue.Options{Dir: b.TempDir(), MaxBytes: 64 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer q.Close()
+	w := NewWriter(WriterOptions{Queue: q, Compress: true, Linger: 20 * time.Millisecond})
+	ctx, cancel := context.WithCancel(b.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() { _ = w.Run(ctx) })
+	defer writer.Wait()
+	defer cancel()
+	const count = 256
+	lines := bytes.Repeat([]byte(`{"v":1,"kind":"cpu","cpu":{"utilization":0.25}}`+"\n"), 7*count) // as long as events are
+	var mu sync.Mutex
+	next, left := uint64(1), b.N
+	keep := func() (wait func(context.Context) error, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if left--; left < 0 {
+			return nil, nil
+		}
+		next += count
+		return w.Keep(lines, next-count, count)
+	}
+	b.SetBytes(int64(len(lines)))
+	b.ResetTimer()
+	var sources sync.WaitGroup
+	for range 4 {
+		sources.Go(func() {
+			for {
+				wait, err := keep()
+				if err == nil && wait == nil {
+					return
+				}
+				if err == nil {
+					err = wait(ctx)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	sources.Wait()
+}
+
 func TestRecordsFitIntoTheSmallestQueue(t *testing.T) {
 	for name, compress := range map[string]bool{"zstd": true, "plain": false} {
 		t.Run(name, func(t *testing.T) {
@@ -635,6 +747,81 @@ func TestALineAtFaultIsFoundAndGivenUp(t *testing.T) {
 	}
 }
 
+func TestRecordsGoOutAsTheyLieToWhoHasTheirDictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.run(t, time.Minute, func() { l.keep(t, 3) })
+		if d := cmp.Diff(wire.Dictionaries()[len(wire.Dictionaries())-1:], l.needs); d != "" {
+			t.Errorf("dictionaries (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff(lines(1, 3), l.kept); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestAnOldServerGetsFramesWithoutADictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.old = func() bool { return true }
+		l.run(t, time.Minute, func() {
+			l.keep(t, 3)
+			l.keep(t, 2)
+		})
+		if d := cmp.Diff([]string{"1-5 200"}, l.seen); d != "" || l.needs[0] != 0 {
+			t.Errorf("dictionaries %v, seen (-want +got):\n%s", l.needs, d)
+		}
+		if d := cmp.Diff(lines(1, 5), l.kept); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// The one that was asked has the dictionary and the one that gets the batch has
+// it not, as while the servers behind one name are replaced.
+func TestALineIsNotAtFaultForItsDictionary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		l.old = func() bool { return l.beats > 0 && len(l.needs) <= 2 }
+		l.resumes = []answer{{status: http.StatusOK, body: "{}", header: http.Header{"Rea-Dictionaries": {"59905"}}}}
+		l.narrow.most = 1 // and then 2, and 4
+		l.run(t, time.Minute, func() {
+			for range 5 {
+				l.keep(t, 1)
+			}
+		})
+		if d := cmp.Diff([]string{"1-1 400", "1-1 200", "2-3 200", "4-5 200"}, l.seen); d != "" {
+			t.Errorf("seen (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]uint32{59905, 0, 0, 59905}, l.needs); d != "" {
+			t.Errorf("dictionaries (-want +got):\n%s", d)
+		}
+		if len(l.account.refused) > 0 {
+			t.Errorf("given up: %q", l.account.refused)
+		}
+	})
+}
+
+// A record that a later version made lies in the queue of this one.
+func TestARecordThatNobodyCanReadDoesNotStopDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		frame := wire.NewDictionaryCompressor().Append(nil, []byte(strings.Join(lines(1, 2), "\n")+"\n"))
+		frame = bytes.Replace(frame, []byte{0x01, 0xea}, []byte{0x5f, 0xea}, 1)
+		if err := l.queue.Append(t.Context(), queue.Record{First: 1, Count: 2, Data: frame}); err != nil {
+			t.Fatal(err)
+		}
+		l.next = 3
+		l.run(t, time.Hour, func() { l.keep(t, 1) })
+		if d := cmp.Diff(lines(3, 3), l.kept); d != "" {
+			t.Errorf("kept (-want +got):\n%s", d)
+		}
+		if len(l.account.refused) != 1 || !strings.HasPrefix(l.account.refused[0], "1 rejected ") || !strings.HasSuffix(l.account.refused[0], string(frame)) {
+			t.Errorf("given up: %q", l.account.refused)
+		}
+	})
+}
+
 func TestAServerThatRefusesEverythingIsNotBelievedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(t, true)
@@ -746,6 +933,25 @@ func TestAnAgentBehindItsOwnPastBeginsANewStream(t *testing.T) {
 		l.run(t, time.Hour, func() { l.keep(t, 3) })
 		if l.account.renewed != 1 {
 			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+	})
+}
+
+// A server that claims to keep numbers of every stream is not given new ones until
+// the queue is full of their gap events. What is not delivered is kept.
+func TestAServerThatKnowsEveryStreamDoesNotGetNewOnesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(t, true)
+		for range 20 {
+			l.resumes = append(l.resumes, answer{status: http.StatusOK, body: `{"last":9223372036854775807}`})
+		}
+		l.account.renew = func() (*queue.Queue, error) { return l.queue, nil }
+		l.run(t, time.Hour, func() { l.keep(t, 3) })
+		if l.account.renewed != 1 {
+			t.Errorf("%d new streams, want 1", l.account.renewed)
+		}
+		if d := cmp.Diff(lines(1, 3), l.server.kept); d != "" {
+			t.Errorf("kept once the server spoke sense (-want +got):\n%s", d)
 		}
 	})
 }

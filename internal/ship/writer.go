@@ -2,7 +2,7 @@
 //
 // A Writer gathers lines into records, compresses each once as a zstd frame and
 // appends it to the queue; lines are safe when that is durable, and everybody
-// whose lines are in the record shares the wait. A Sender reads records from the
+// who hands lines over at that time shares the wait. A Sender reads records from the
 // queue, posts them as they lie, and acknowledges them only when the server says
 // that it keeps them. The queue between the two is the only place where sending
 // is decoupled from collecting.
@@ -11,6 +11,7 @@ package ship
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,18 +23,23 @@ import (
 // ended: about as long as a disk takes.
 const lastWait = 500 * time.Millisecond
 
-// spareBytes is the largest buffer that is kept between records: what a full
-// record needs as its slice grows, so that a long burst does not pay for new
-// memory with each record, and less than a single line can be.
-const spareBytes = 2 * wire.RecordBytes
+// groupRecords is how many full records are written and synced together at most:
+// to wait for the disk costs as much as to compress a record.
+const groupRecords = 2
+
+// spareBytes is the largest buffer that is kept between groups: what a full
+// group needs as its slice grows, so that a long burst does not pay for new
+// memory with each group, and less than a single line can be.
+const spareBytes = (groupRecords + 1) * wire.RecordBytes
 
 var errClosed = errors.New("the agent is stopping")
 
 // WriterOptions say how a Writer gathers.
 type WriterOptions struct {
-	Queue    *queue.Queue
-	Compress bool
-	Linger   time.Duration // how long a record waits for more lines
+	Queue      *queue.Queue
+	Compress   bool
+	Dictionary bool          // compress small records with the dictionary, which takes half a megabyte of memory
+	Linger     time.Duration // how long a record waits for more lines
 }
 
 // A Writer is the keeper of one lane. It keeps only while Run runs.
@@ -42,7 +48,7 @@ type Writer struct {
 	most  int              // bytes of lines in a record
 	zstd  *wire.Compressor // nil for plain lines
 	wake  chan struct{}    // capacity 1: there are lines to commit
-	frame []byte           // the record being written
+	frame []byte           // the records being written
 
 	mu       sync.Mutex
 	room     sync.Cond // the open group was taken
@@ -53,14 +59,22 @@ type Writer struct {
 	closed   bool
 }
 
-// A group is the lines of one record and those who wait for it.
+// A group is the records that are made durable together, and those who wait for
+// them.
 type group struct {
-	lines []byte
-	first uint64
-	count int
-	full  chan struct{} // capacity 1: do not linger
-	done  chan struct{}
-	err   error // valid when done is closed
+	lines   []byte
+	records []*record
+	full    chan struct{} // capacity 1: do not linger
+	done    chan struct{}
+}
+
+// A record is a run of a group's lines.
+type record struct {
+	group      *group
+	first      uint64
+	count      int
+	start, end int   // in the lines of the group
+	err        error // valid when the group is done
 }
 
 // NewWriter returns a Writer.
@@ -69,7 +83,10 @@ func NewWriter(o WriterOptions) *Writer {
 	w.room.L = &w.mu
 	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
 	close(w.taken.done)
-	if o.Compress {
+	switch {
+	case o.Compress && o.Dictionary:
+		w.zstd = wire.NewDictionaryCompressor()
+	case o.Compress:
 		w.zstd = wire.NewCompressor()
 	}
 	return w
@@ -102,11 +119,12 @@ func (w *Writer) queue() *queue.Queue {
 func (w *Writer) Most() int { return w.most }
 
 // Keep adds n lines, numbered from first, to the open group, and returns how to
-// wait until they are durable. It waits itself while the open group is full.
+// wait until they are durable. It waits itself while the open group is full. The
+// lines of one call share their fate: they are in one record.
 func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !w.closed && w.open.count > 0 && len(w.open.lines)+len(lines) > w.most {
+	for !w.closed && len(w.open.records) > 0 && len(w.open.lines)+len(lines) > groupRecords*w.most {
 		signal(w.open.full)
 		w.room.Wait()
 	}
@@ -114,14 +132,30 @@ func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) 
 		return nil, errClosed
 	}
 	g := w.open
-	if g.count == 0 {
-		g.first = first
+	if len(g.records) == 0 {
 		signal(w.wake)
 	}
-	g.lines = append(g.lines, lines...)
-	g.count += n
+	r := g.add(lines, first, n, w.most)
+	if len(g.records) > 1 { // the one before it is full
+		signal(g.full)
+	}
 	w.assigned = max(w.assigned, first+uint64(n)-1)
-	return g.wait, nil
+	return r.wait, nil
+}
+
+// add adds n lines to the last record, or to a new one if that would be more than
+// most bytes, and returns it.
+func (g *group) add(lines []byte, first uint64, n, most int) *record {
+	start := len(g.lines)
+	g.lines = append(g.lines, lines...)
+	if i := len(g.records) - 1; i >= 0 && len(g.lines)-g.records[i].start <= most {
+		r := g.records[i]
+		r.count, r.end = r.count+n, len(g.lines)
+		return r
+	}
+	r := &record{group: g, first: first, count: n, start: start, end: len(g.lines)}
+	g.records = append(g.records, r)
+	return r
 }
 
 // Assigned returns the highest number that a line has which was handed over:
@@ -138,12 +172,12 @@ func (w *Writer) Assigned() uint64 {
 func (w *Writer) Renew(ctx context.Context, renew func(*queue.Queue) (*queue.Queue, error)) error {
 	w.mu.Lock()
 	open, taken := w.open, w.taken
-	waiting := open.count > 0
+	waiting := len(open.records) > 0
 	w.mu.Unlock()
-	_ = taken.wait(ctx) // those who wait for it know what became of it
+	taken.wait(ctx) // those who wait for it know what became of it
 	if waiting {
 		signal(open.full)
-		_ = open.wait(ctx)
+		open.wait(ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -159,14 +193,23 @@ func (w *Writer) Renew(ctx context.Context, renew func(*queue.Queue) (*queue.Que
 	return err
 }
 
-// wait returns when the group is durable or is not going to be. The record is
-// written whether anybody waits for it or not, so whoever left before that would
-// not know that it was kept and hand the same over again after the next start:
-// when ctx ends the record lingers no more, and its end is waited for.
-func (g *group) wait(ctx context.Context) error {
+// wait returns when the record is durable or is not going to be. It is written
+// whether anybody waits for it or not, so whoever left before that would not know
+// that it was kept and hand the same over again after the next start: when ctx
+// ends the group lingers no more, and its end is waited for.
+func (r *record) wait(ctx context.Context) error {
+	if !r.group.wait(ctx) {
+		return ctx.Err()
+	}
+	return r.err
+}
+
+// wait reports whether the group is done. It is not if ctx ended and the disk
+// hangs.
+func (g *group) wait(ctx context.Context) bool {
 	select {
 	case <-g.done:
-		return g.err
+		return true
 	case <-ctx.Done():
 	}
 	signal(g.full)
@@ -174,9 +217,9 @@ func (g *group) wait(ctx context.Context) error {
 	defer t.Stop()
 	select {
 	case <-g.done:
-		return g.err
+		return true
 	case <-t.C:
-		return ctx.Err()
+		return false
 	}
 }
 
@@ -213,15 +256,16 @@ func (w *Writer) linger(ctx context.Context, d time.Duration) {
 	select {
 	case <-t.C:
 	case <-full:
+		runtime.Gosched() // who is about to hand lines over may join the group
 	case <-ctx.Done():
 	}
 }
 
-// commit makes the open group a durable record.
+// commit makes the open group durable.
 func (w *Writer) commit() {
 	w.mu.Lock()
 	g := w.open
-	if g.count == 0 {
+	if len(g.records) == 0 {
 		w.mu.Unlock()
 		return
 	}
@@ -230,7 +274,7 @@ func (w *Writer) commit() {
 	w.mu.Unlock()
 	w.room.Broadcast()
 
-	g.err = w.append(g)
+	w.append(g)
 	buf := g.lines
 	close(g.done)
 	if cap(buf) <= spareBytes {
@@ -240,23 +284,36 @@ func (w *Writer) commit() {
 	}
 }
 
-func (w *Writer) append(g *group) error {
-	data := g.lines
-	if w.zstd != nil {
-		w.frame = w.zstd.Append(w.frame[:0], g.lines)
-		data = w.frame
-	}
-	// Not the caller's context: lines that were numbered are written even when
-	// the agent stops.
+// append hands all records of g to the queue before it waits for the first, so
+// that the queue writes and syncs them at once.
+func (w *Writer) append(g *group) {
 	q := w.queue()
-	err := q.Append(context.Background(), queue.Record{First: g.first, Count: uint32(g.count), Data: data})
+	w.frame = w.frame[:0]
+	pending := make([]*queue.Pending, len(g.records))
+	for i, r := range g.records {
+		pending[i] = q.Submit(queue.Record{First: r.first, Count: uint32(r.count), Data: w.encode(g.lines[r.start:r.end])})
+	}
+	for i, r := range g.records {
+		// Not the caller's context: lines that were numbered are written even when
+		// the agent stops.
+		if err := pending[i].Wait(context.Background()); err != nil {
+			r.err = &refusal{err, q.Stats().State}
+		}
+	}
 	if cap(w.frame) > spareBytes {
 		w.frame = nil
 	}
-	if err != nil {
-		return &refusal{err, q.Stats().State}
+}
+
+// encode returns the data of a record, behind those of the group's records that
+// were encoded before.
+func (w *Writer) encode(lines []byte) []byte {
+	if w.zstd == nil {
+		return lines
 	}
-	return nil
+	start := len(w.frame)
+	w.frame = w.zstd.Append(w.frame, lines)
+	return w.frame[start:]
 }
 
 // A refusal says why the queue did not take a record.

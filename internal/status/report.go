@@ -24,7 +24,8 @@ type Report struct {
 	Sinks         map[string]Part `json:"sinks,omitempty"`
 	Sender        map[string]Part `json:"sender,omitempty"` // by lane; none without networking
 	Queue         map[string]Lane `json:"queue,omitempty"`
-	TLS           *Trust          `json:"tls,omitempty"` // none without TLS
+	Confinement   *Confinement    `json:"confinement,omitempty"` // nil for a program that does not confine itself
+	TLS           *Trust          `json:"tls,omitempty"`         // none without TLS
 }
 
 // A Trust is the certificates in use.
@@ -36,6 +37,20 @@ type Trust struct {
 	LastError string               `json:"last_error,omitempty"` // they are not valid now, or others cannot be loaded
 	Renewal   *Part                `json:"renewal,omitempty"`    // of an agent whose certificate is to be renewed
 }
+
+// A Confinement is what the process took from itself.
+type Confinement struct {
+	State string `json:"state"`
+	ABI   int    `json:"landlock_abi"` // of the kernel; 0 for none
+}
+
+// How far a process is confined.
+const (
+	Confined      = "confined"    // to files and TCP ports
+	ConfinedFiles = "files"       // to files alone: the kernel can do no more
+	Unconfined    = "off"         // that was asked for, or it went wrong
+	Unavailable   = "unavailable" // the kernel has no Landlock
+)
 
 // A Part is a source, a sink or the sender of a lane.
 type Part struct {

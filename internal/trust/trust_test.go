@@ -191,7 +191,7 @@ func TestOnlyThePatientBeginWithWhatIsNotValid(t *testing.T) {
 			time.Sleep(time.Until(c.NotAfter) + time.Hour)
 		}
 		if _, err := keep(t, time.Second, false, expire); !errors.Is(err, identity.ErrTime) {
-			t.Errorf("began with %v", err)
+			t.Fatalf("began with %v", err)
 		}
 		k, err := keep(t, time.Second, true, expire)
 		if err != nil {

@@ -56,6 +56,8 @@ const (
 	headerSchema   = "Rea-Schema"
 	headerAssigned = "Rea-Assigned"
 	headerInstance = "Rea-Instance"
+
+	headerDictionaries = "Rea-Dictionaries" // of an answer
 )
 
 // A Batch says which lines a request carries: numbers First to Last of Stream,
@@ -209,6 +211,10 @@ type Answer struct {
 	// that the server had been told of before this request; what lies between it
 	// and Last never came, or not yet.
 	Assigned uint64 `json:"assigned,omitempty"`
+	// Stream, with status 200, is the stream of the request that this answers, so
+	// that answers which got out of step on a connection are not believed. Other
+	// receivers may leave it out.
+	Stream string `json:"stream,omitempty"`
 	// Error says why the batch was not kept; empty with status 200.
 	Error string `json:"error,omitempty"`
 	// Line is the line at fault, counted from 1; 0 where no single line is.

@@ -57,21 +57,23 @@ func TestDecodedSizeIsWhatComesOut(t *testing.T) {
 }
 
 func TestDecodeRefusesWhatIsDamaged(t *testing.T) {
-	frame := NewCompressor().Append(nil, events(10000))
-	d := NewDecompressor()
-	for i := range frame {
-		if i == 0 {
-			continue // an empty body is no frames
+	d, want := NewDecompressor(), events(10000)
+	for name, c := range map[string]*Compressor{"plain": NewCompressor(), "with a dictionary": NewDictionaryCompressor()} {
+		frame := c.Append(nil, want)
+		for i := range frame {
+			if i == 0 {
+				continue // an empty body is no frames
+			}
+			if got, err := d.Decode(nil, frame[:i], 1<<20); err == nil {
+				t.Fatalf("%s: cut to %d of %d bytes: decoded %d bytes", name, i, len(frame), len(got))
+			}
 		}
-		if got, err := d.Decode(nil, frame[:i], 1<<20); err == nil {
-			t.Fatalf("cut to %d of %d bytes: decoded %d bytes", i, len(frame), len(got))
-		}
-	}
-	for i := range frame {
-		flipped := bytes.Clone(frame)
-		flipped[i] ^= 0x10
-		if got, err := d.Decode(nil, flipped, 1<<20); err == nil && !bytes.Equal(got, events(10000)) {
-			t.Fatalf("byte %d flipped: decoded other bytes", i)
+		for i := range frame {
+			flipped := bytes.Clone(frame)
+			flipped[i] ^= 0x10
+			if got, err := d.Decode(nil, flipped, 1<<20); err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("%s: byte %d flipped: decoded other bytes", name, i)
+			}
 		}
 	}
 	if _, err := d.Decode(nil, []byte("{}\n"), 1<<20); err == nil {
@@ -120,6 +122,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(c.Append(c.Append(nil, []byte(good)), events(3000)))
 	f.Add(c.Append(nil, []byte(strings.Repeat("a", 100000))))
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x40, 1, 0, 0})
+	small := NewDictionaryCompressor()
+	f.Add(small.Append(nil, []byte(good)))
+	f.Add(small.Append(c.Append(nil, []byte(good)), events(3000)))
+	f.Add(file(f, "testdata/small-59905.zst"))
+	f.Add(strange(f, 59999))
 	f.Add([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7})
 	d := NewDecompressor()
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -107,4 +107,7 @@ func (r *receiver) resume(w http.ResponseWriter, req *http.Request) {
 	answer(w, a)
 }
 
-func answer(w http.ResponseWriter, a wire.Answer) { _ = json.NewEncoder(w).Encode(a) }
+func answer(w http.ResponseWriter, a wire.Answer) {
+	wire.SetDictionaries(w.Header())
+	_ = json.NewEncoder(w).Encode(a)
+}

@@ -60,8 +60,10 @@ func (d *disk) fill(kibibytes int64) (free func()) {
 // TestAFullDisk has the disk of the queue run full while the server is away, and
 // then makes room. With kills the agent also loses what it had only in mind.
 func TestAFullDisk(t *testing.T) {
+	t.Parallel()
 	for name, kills := range map[string]int{"alone": 0, "and kills": 12} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			d := newDisk(t, 16)
 			b := newBench(t)
 			b.queue = filepath.Join(d.dir, "queue")
@@ -95,6 +97,7 @@ func TestAFullDisk(t *testing.T) {
 // TestFailingCalls has system calls of the agent, or of the server, fail now and
 // then, as those of a dying disk do.
 func TestFailingCalls(t *testing.T) {
+	t.Parallel()
 	if out, err := exec.Command("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true").CombinedOutput(); err != nil {
 		skip(t, fmt.Sprintf("strace: %v: %s", err, out))
 	}
@@ -112,6 +115,7 @@ func TestFailingCalls(t *testing.T) {
 	} {
 		name := fmt.Sprintf("%s %s of the %s", c.failure, c.call, c.whose)
 		t.Run(strings.ReplaceAll(name+" "+c.when, " ", "_"), func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			wrap := []string{"strace", "-f", "-qq", "--seccomp-bpf", "-o", b.path("strace.out"), "-e", "signal=none", "-e", "trace=" + c.call, "-e", "inject=" + c.call + ":error=" + c.failure + ":when=" + c.when}
 			var wrapAgent, wrapServer []string
@@ -129,6 +133,7 @@ func TestFailingCalls(t *testing.T) {
 			b.until("calls have failed", func() bool { return injected() >= 3 && b.books.safe() > 300 })
 			b.sent(100)
 			b.agent.leave()
+			b.hearOut()
 			b.server.leave()
 			calls := injected()
 			b.startServer()
@@ -151,6 +156,7 @@ func (b *bench) startWrappedServer(wrap []string) {
 // TestADiskThatTurnsReadOnly makes ext4 do what it does after an error on the
 // disk: it refuses every write until it is mounted anew.
 func TestADiskThatTurnsReadOnly(t *testing.T) {
+	t.Parallel()
 	d := newDisk(t, 64)
 	b := newBench(t)
 	b.queue, b.cursors = filepath.Join(d.dir, "queue"), d.dir
@@ -175,6 +181,7 @@ func TestADiskThatTurnsReadOnly(t *testing.T) {
 // What lay in it is gone, and nobody can say of how much; but what comes after
 // must arrive, and nothing twice or under a number in use.
 func TestTheQueueIsRemovedUnderTheAgent(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.startServer()
 	b.startAgent(quick{})
@@ -203,6 +210,7 @@ func TestTheQueueIsRemovedUnderTheAgent(t *testing.T) {
 // TestARestoredSnapshot puts an older copy of the queue's folder back, as the
 // restoring of a machine does, and goes on.
 func TestARestoredSnapshot(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.startServer()
 	const times = 3
@@ -216,10 +224,9 @@ func TestARestoredSnapshot(t *testing.T) {
 		again := b.hush()
 		b.drain()
 		b.agent.stop()
-		b.startAgent(quick{still: true})
-		b.drain() // what only the newer queue has is lost by the restoring, not by us
-		b.agent.stop()
-		b.ends += 2
+		b.ends++
+		// What only the newer queue has is lost by the restoring, not by us.
+		b.empty(b.queue, func() { b.startAgent(quick{still: true}) })
 		again()
 		if err := os.RemoveAll(b.path(b.queue)); err != nil {
 			t.Fatal(err)
@@ -246,6 +253,7 @@ func (b *bench) copyQueue(from, to string) {
 // TestAClonedQueue runs two agents at once with the same certificate and copies
 // of the same queue, each with sources of its own.
 func TestAClonedQueue(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.startServer()
 	b.startAgent(quick{})
@@ -264,12 +272,10 @@ func TestAClonedQueue(t *testing.T) {
 	b.until("both have delivered all", func() bool { return drained(b.status) && drained(status) })
 	other.stop()
 	b.agent.stop()
-	b.startAgent(quick{still: true})
-	b.drain()
-	b.agent.stop()
-	b.agent = b.start("clone", b.agentCommand("clone.toml", b.status, "clone", "clone-", quick{still: true}))
-	b.drain()
-	b.agent.stop()
+	b.empty(b.queue, func() { b.startAgent(quick{still: true}) })
+	b.empty("clone", func() {
+		b.agent = b.start("clone", b.agentCommand("clone.toml", b.status, "clone", "clone-", quick{still: true}))
+	})
 	b.server.stop()
 	b.ends += 5
 	b.audit("a cloned queue", 1, b.queue, "clone")

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/wire"
@@ -27,6 +28,7 @@ var impatient = quick{extra: "timeout_ms = 400"}
 
 // TestABadNetwork has every connection of the agent harmed, at random.
 func TestABadNetwork(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	p := newProxy(t, b.address, b.rng)
 	b.endpoint = p.listener.Addr().String()
@@ -43,14 +45,13 @@ func TestABadNetwork(t *testing.T) {
 		return true
 	}
 	b.until("every harm was done five times", enough)
-	b.sent(50)
 	p.heal()
 	many := 0
 	for _, n := range p.count {
 		many += n
 	}
 	t.Logf("harmed: %v", p.count)
-	if r := b.settle("connections delayed, cut, reset, swallowed", many); r.declared > 0 {
+	if r := b.settle("connections delayed, cut, reset, swallowed, garbled", many); r.declared > 0 {
 		t.Errorf("%d numbers are declared missing, and only the network was bad", r.declared)
 	}
 }
@@ -64,12 +65,19 @@ type storm struct {
 	rng   *rand.Rand
 	rages bool
 	count map[string]int
+	last  []byte // the answer before, to whatever request
 }
 
 // Without passing on: these statuses. 401 and 403 are not among them, since they
 // make the agent wait for half a minute, which the tests of the sender do in
 // virtual time.
-var refusals = []int{400, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 299, 302}
+var refusals = []int{204, 299, 302, 400, 404, 408, 409, 413, 422, 429, 451, 500, 502, 503, 504, 505}
+
+// spoils are the wrong answers to a request that was passed on and kept.
+var spoils = []string{
+	"a status 500", "a status 503", "a page of somebody else", "a lower number", "half an answer", "nothing", "the answer before", "two answers",
+	"garbage", "null", "a number that is none", "an answer without end", "a late answer",
+}
 
 // draw returns what becomes of a request: nothing, a status before it is passed
 // on, or a spoiled answer after that.
@@ -83,8 +91,8 @@ func (s *storm) draw() (status int, spoil string) {
 	case n < 35:
 		status = refusals[s.rng.IntN(len(refusals))]
 		s.count[strconv.Itoa(status)]++
-	case n < 60:
-		spoil = []string{"a status 500", "a status 503", "a page of somebody else", "a lower number", "half an answer", "nothing"}[s.rng.IntN(6)]
+	case n < 65:
+		spoil = spoils[s.rng.IntN(len(spoils))]
 		s.count["kept, then "+spoil]++
 	}
 	return status, spoil
@@ -107,6 +115,14 @@ func (s *storm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := &recorder{header: http.Header{}}
 	s.next.ServeHTTP(answer, r)
+	s.mu.Lock()
+	before := s.last
+	s.last = answer.Bytes()
+	s.mu.Unlock()
+	if spoil == "the answer before" {
+		_, _ = w.Write(before)
+		return
+	}
 	s.spoiled(w, spoil, answer)
 }
 
@@ -127,9 +143,34 @@ func (s *storm) spoiled(w http.ResponseWriter, spoil string, answer *recorder) {
 	case "half an answer":
 		w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
 		_, _ = w.Write(answer.Bytes()[:answer.Len()/2])
+	case "null", "a number that is none":
+		fmt.Fprint(w, map[string]string{"null": "null", "a number that is none": `{"last":18446744073709551616}`}[spoil])
+	case "an answer without end":
+		for range 100 {
+			_, _ = w.Write(bytes.Repeat([]byte(`{"last":1e`), 1<<10))
+		}
+	case "a late answer":
+		time.Sleep(600 * time.Millisecond) // the agent waits for 400
+		_, _ = w.Write(answer.Bytes())
+	case "garbage":
+		s.raw(w, []byte("\x00\xff\r\n\r\nHTTP/9.9 two hundred\r\n"))
+	case "two answers":
+		one := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", answer.Len(), answer.Bytes())
+		s.raw(w, append(one, one...)) // the second may be taken for the answer to the next request
 	default:
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// raw writes bytes in place of an answer, and hangs up a moment later.
+func (s *storm) raw(w http.ResponseWriter, b []byte) {
+	c, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer c.Close()
+	_, _ = c.Write(b)
+	time.Sleep(100 * time.Millisecond)
 }
 
 // A recorder keeps an answer.
@@ -175,6 +216,18 @@ func (b *bench) newStorm() *storm {
 	return s
 }
 
+// enough reports whether every wrong answer was given that often.
+func (s *storm) enough(times int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, spoil := range spoils {
+		if s.count["kept, then "+spoil] < times {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *storm) total() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,17 +238,28 @@ func (s *storm) total() (n int) {
 }
 
 // TestAStormOfAnswers has a part of the requests refused with every status, and
-// another part kept and then answered wrongly.
+// another part kept and then answered wrongly, while the agent is killed now and
+// then.
 func TestAStormOfAnswers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	s := b.newStorm()
 	b.startServer()
-	b.startAgent(quick{})
-	b.until("it has stormed for a while", func() bool { return s.total() >= 150 })
+	b.startAgent(impatient)
+	for i := range 4 {
+		if i > 0 {
+			b.agent.kill()
+			b.ends++
+			b.startAgent(impatient)
+		}
+		b.until("it has stormed for a while", func() bool { return s.enough(i + 1) })
+	}
 	s.mu.Lock()
 	s.rages = false
+	// What is kept and then refused as the stream of another agent begins a new
+	// stream, where it comes again.
+	b.ends += s.count["409"]
 	s.mu.Unlock()
 	t.Logf("answered: %v", s.count)
-	b.sent(50)
 	b.settle("storms of 4xx, 5xx and wrong answers", s.total())
 }

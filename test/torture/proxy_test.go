@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -37,9 +38,11 @@ const (
 	short    harm = "cut answer"   // closed in the middle of an answer
 	deaf     harm = "no answer"    // what the server says is swallowed
 	late     harm = "late in pair" // up at once, down after a pause
+	garbled  harm = "garbled"      // a byte of the answer is another
+	swapped  harm = "swapped"      // two pieces of the answer change places
 )
 
-var harms = []harm{slow, cut, reset, halfOpen, hole, short, deaf, late}
+var harms = []harm{slow, cut, reset, halfOpen, hole, short, deaf, late, garbled, swapped}
 
 func newProxy(t *testing.T, target string, rng *rand.Rand) *proxy {
 	t.Helper()
@@ -135,6 +138,10 @@ func (p *proxy) carry(client net.Conn) {
 		down = delayed{server, 150 * time.Millisecond}
 	case cut, reset, halfOpen:
 		up = io.LimitReader(client, after)
+	case garbled:
+		down = &flipped{server, after}
+	case swapped:
+		down = &reversed{Reader: server, left: after}
 	case short, deaf:
 		down = io.LimitReader(server, after)
 	}
@@ -180,5 +187,38 @@ type delayed struct {
 func (r delayed) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	time.Sleep(r.d)
+	return n, err
+}
+
+// flipped is a reader of which one byte is another.
+type flipped struct {
+	io.Reader
+	left int64 // bytes before that one
+}
+
+func (r *flipped) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if r.left >= 0 && r.left < int64(n) {
+		b[r.left] ^= 0x10
+	}
+	r.left -= int64(n)
+	return n, err
+}
+
+// reversed is a reader that gives the halves of one piece in the wrong order.
+type reversed struct {
+	io.Reader
+	left int64 // bytes before that piece
+	done bool
+}
+
+func (r *reversed) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if r.left -= int64(n); r.left < 0 && !r.done {
+		r.done = true
+		half := bytes.Clone(b[:n/2])
+		copy(b, b[n/2:n])
+		copy(b[n-len(half):n], half)
+	}
 	return n, err
 }

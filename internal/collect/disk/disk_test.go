@@ -369,7 +369,9 @@ func TestNothingReadableIsAnError(t *testing.T) {
 func TestPersonalPathsAreWithheld(t *testing.T) {
 	s := &sample{volumes: []volume{{mountpoint: "/home/ann/nas", device: "//nas/ann", remote: true}}}
 	c := fake(s, func(*volume) (usage, error) { return usage{}, errors.New("statfs: refused") })
-	hide := func(class event.Class, _ string) (string, bool) { return "", class != event.Path }
+	hide := func(_ event.Kind, _ string, class event.Class, s string) (string, bool, string) {
+		return s, class != event.Path, ""
+	}
 	err := c.Read(t.Context(), func(_ context.Context, events ...event.Event) error {
 		line, err := event.NewEncoder(collecttest.Stamp, hide, 0).Append(nil, &events[0], 1)
 		if strings.Contains(string(line), "ann") || !strings.Contains(string(line), `"redacted":["disk.mounts.device","disk.mounts.mountpoint"]`) {

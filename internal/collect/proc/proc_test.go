@@ -204,7 +204,10 @@ func TestWhatIsNotReadIsNamedAsRedacted(t *testing.T) {
 func TestPersonalTextsPassTheRedactor(t *testing.T) {
 	c := newCollector(Config{TopN: 1, CommandLines: true, Users: true}, &ntMachine{buf: ntBuffer(ntService)})
 	classes := map[string]event.Class{}
-	redact := func(class event.Class, s string) (string, bool) { classes[s] = class; return "", false }
+	redact := func(_ event.Kind, _ string, class event.Class, s string) (string, bool, string) {
+		classes[s] = class
+		return "", false, ""
+	}
 	err := c.Read(t.Context(), func(_ context.Context, events ...event.Event) error {
 		line, err := event.NewEncoder(collecttest.Stamp, redact, 0).Append(nil, &events[0], 1)
 		if bytes.Contains(line, []byte("anna")) || bytes.Contains(line, []byte(" -k")) {

@@ -101,12 +101,15 @@ func TestHerdComesBackAsFastAsItCanBeServed(t *testing.T) {
 		{"a small fleet of a slow server", 1000, 20 * time.Millisecond, 8, 30 * time.Second, 40 * time.Second},
 		{"a few agents", 50, time.Millisecond, 8, 10 * time.Second, 10 * time.Second},
 	} {
-		seed := uint64(1)
+		seed, start := uint64(1), time.Now()
 		dice := rand.New(rand.NewPCG(seed, 0))
 		h := &herd{rand: dice, pace: newPacer(dice.Float64), service: c.service, refusal: c.service / 50, inFlight: c.inFlight}
 		h.run(c.agents, 5*time.Second)
 		t.Logf("%s: seed %d: back after p50 %v, p99 %v, max %v; each refused %.1f times", c.name, seed,
 			h.quantile(0.5), h.quantile(0.99), h.quantile(1), float64(h.refused)/float64(c.agents))
+		// For the table of make torture.
+		t.Logf(`row {"What":"herd: %s","Many":%d,"Seconds":%.1f,"Seed":%d,"Note":"back after p50 %v, p99 %v, max %v"}`, c.name, c.agents,
+			time.Since(start).Seconds(), seed, h.quantile(0.5), h.quantile(0.99), h.quantile(1))
 		if len(h.back) != c.agents || h.quantile(0.99) > c.p99 || h.quantile(1) > c.max {
 			t.Errorf("%s: %d are back, p99 %v, max %v, want %v, %v", c.name, len(h.back), h.quantile(0.99), h.quantile(1), c.p99, c.max)
 		}

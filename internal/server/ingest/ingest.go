@@ -235,6 +235,7 @@ func answer(w http.ResponseWriter, status int, a wire.Answer) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	wire.SetDictionaries(w.Header())
 	w.WriteHeader(status)
 	_, _ = w.Write(append(b, '\n')) // who is gone comes again with the same batch
 }
@@ -275,6 +276,7 @@ func (h *Handler) receive(r *http.Request) (node string, a wire.Answer, err erro
 		return node, a, err
 	}
 	if a.Last, err = h.keep(r.Context(), b); err == nil {
+		a.Stream = b.Stream
 		h.accepted(node)
 	}
 	return node, a, err
@@ -308,6 +310,7 @@ func (h *Handler) resume(r *http.Request) (node string, a wire.Answer, err error
 		return node, wire.Answer{}, h.broken(err, node, "")
 	}
 	h.whole()
+	a.Stream = head.Stream
 	return node, a, nil
 }
 

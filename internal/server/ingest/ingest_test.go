@@ -158,7 +158,7 @@ func compressed(r *http.Request) *http.Request {
 	if err != nil {
 		panic(err)
 	}
-	return withFrames(r, wire.NewCompressor().Append(nil, raw))
+	return withFrames(r, wire.NewDictionaryCompressor().Append(nil, raw))
 }
 
 func withFrames(r *http.Request, frames []byte) *http.Request {
@@ -171,7 +171,7 @@ func TestBatchesReachTheStore(t *testing.T) {
 	b := newBench(t, small)
 	plain := b.lines(1, 3)
 	more := b.lines(4, 6)
-	if resp, a := b.send(b.request([]byte(plain), 1, 3)); resp.StatusCode != 200 || a != (wire.Answer{Last: 3}) {
+	if resp, a := b.send(b.request([]byte(plain), 1, 3)); resp.StatusCode != 200 || a != (wire.Answer{Last: 3, Stream: stream}) {
 		t.Fatalf("%s %+v", resp.Status, a)
 	}
 	if resp, a := b.send(compressed(b.request([]byte(more), 4, 6))); resp.StatusCode != 200 || a.Last != 6 {
@@ -180,7 +180,7 @@ func TestBatchesReachTheStore(t *testing.T) {
 	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
 	want := []Batch{
 		{Node: b.node, Stream: stream, First: 1, Last: 3, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(1), Latest: at(3), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(plain), Assigned: 2003},
-		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewCompressor().Append(nil, []byte(more)), Assigned: 2006},
+		{Node: b.node, Stream: stream, First: 4, Last: 6, ID: "b1", Agent: "rea-agent/1.2.3", Earliest: at(4), Latest: at(6), Hosts: []string{"lab-7"}, Kinds: []string{"cpu"}, Lines: []byte(more), Frames: wire.NewDictionaryCompressor().Append(nil, []byte(more)), Assigned: 2006},
 	}
 	got := b.store.batches()
 	for i := range got {
@@ -223,6 +223,10 @@ func TestRefusals(t *testing.T) {
 		{"many lines", good, set("Rea-Last", "1001"), 413, 0, "the limit is 1000"},
 		{"no stream", good, set("Rea-Stream"), 400, 0, "Rea-Stream"},
 		{"another schema", good, set("Rea-Schema", "2"), 400, 0, "schema 2"},
+		{"a dictionary that is not known", good, func(r *http.Request) *http.Request {
+			frame := wire.NewDictionaryCompressor().Append(nil, []byte(good))
+			return withFrames(r, bytes.Replace(frame, []byte{0x01, 0xea}, []byte{0x5f, 0xea}, 1))
+		}, 400, 0, "dictionary that is not known"},
 		{"a body that is not zstd", good, set("Content-Encoding", "zstd"), 400, 0, "zstd"},
 		{"a damaged frame", good, func(r *http.Request) *http.Request {
 			r = compressed(r)
@@ -266,6 +270,9 @@ func TestRefusals(t *testing.T) {
 			if c.status == 405 && resp.Header.Get("Allow") != "POST" {
 				t.Errorf("Allow: %q", resp.Header.Get("Allow"))
 			}
+			if d := cmp.Diff(wire.Dictionaries(), wire.ParseDictionaries(resp.Header)); d != "" {
+				t.Errorf("dictionaries in the answer (-want +got):\n%s", d)
+			}
 		})
 	}
 	if got := b.store.batches(); len(got) != 0 {
@@ -297,7 +304,7 @@ func TestWhatTheStoreSaysIsAnswered(t *testing.T) {
 		retry  string
 		answer wire.Answer
 	}{
-		{90, nil, 200, "", wire.Answer{Last: 90}},
+		{90, nil, 200, "", wire.Answer{Last: 90, Stream: stream}},
 		{90, fmt.Errorf("batch: %w", ErrConflict), 409, "", wire.Answer{Last: 90, Error: "batch: " + ErrConflict.Error()}},
 		{90, ErrSuperseded, 409, "", wire.Answer{Last: 90, Error: ErrSuperseded.Error()}},
 		{0, errors.New("disk full at /secret/path"), 503, "10", wire.Answer{Error: "the server cannot keep batches now"}},
@@ -388,7 +395,7 @@ func (b *bench) question(assigned uint64, instance string) *http.Request {
 func TestAStreamIsToldOfAndAskedFor(t *testing.T) {
 	b := newBench(t, small)
 	b.store.resume = func(*Resume) (uint64, uint64, error) { return 1450, 1455, nil }
-	if resp, a := b.send(b.question(1462, "a")); resp.StatusCode != 200 || a != (wire.Answer{Last: 1450, Assigned: 1455}) {
+	if resp, a := b.send(b.question(1462, "a")); resp.StatusCode != 200 || a != (wire.Answer{Last: 1450, Assigned: 1455, Stream: stream}) {
 		t.Errorf("%s %+v", resp.Status, a)
 	}
 	b.send(b.question(0, "b"))

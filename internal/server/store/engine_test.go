@@ -54,7 +54,7 @@ func made(node, stream string, first, last uint64) *Batch {
 }
 
 func zstd(b *Batch) *Batch {
-	b.Frames = wire.NewCompressor().Append(nil, b.Lines)
+	b.Frames = wire.NewDictionaryCompressor().Append(nil, b.Lines)
 	return b
 }
 

@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/wire"
+)
+
+// TestNoLossIsForgottenWhileEvidenceOverflows gives up many times what the queue
+// of evidence holds, and with it the gap events that tell of that.
+func TestNoLossIsForgottenWhileEvidenceOverflows(t *testing.T) {
+	dir := t.TempDir()
+	certs := filepath.Join(dir, "certs")
+	if _, err := identity.Generate(certs, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	for _, s := range []*CollectorSection{&c.Collectors.CPU, &c.Collectors.Memory, &c.Collectors.Disk, &c.Collectors.Network, &c.Collectors.Process, &c.Collectors.Host} {
+		s.Enabled = false
+	}
+	c.Logging.Mode = "none"
+	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = filepath.Join(certs, identity.CAFile), filepath.Join(certs, identity.AgentFile), filepath.Join(certs, identity.AgentKey)
+	c.Networking.Enabled, c.Networking.Endpoint = true, "https://127.0.0.1:1"
+	c.Networking.QueueDir, c.Networking.QueueMaxBytes, c.Networking.QueueMinFreeBytes = filepath.Join(dir, "queue"), 1<<20, 0
+
+	for range 2 { // what one process leaves the next one goes on with
+		ctx, cancel := context.WithCancel(t.Context())
+		flood := Source{Name: "flood", Run: func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+			defer cancel()
+			return overflow(ctx, emit)
+		}}
+		a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []Source{flood}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		wantAllKnown(t, c.Networking.QueueDir)
+	}
+}
+
+// overflow emits several times what the queue of evidence holds, in a form that
+// cannot be made small.
+func overflow(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+	for range 200 {
+		var events []event.Event
+		for range 4 {
+			noise := make([]byte, 1024)
+			_, _ = rand.Read(noise)
+			events = append(events, event.Event{Time: time.Now(), Kind: event.Agent, Body: &event.Notice{Action: "noise", Reason: hex.EncodeToString(noise)}})
+		}
+		if err := emit(ctx, events...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type missingRun struct {
+	Stream      string
+	First, Last uint64
+}
+
+// wantAllKnown wants every number of evidence that is not in the queue to be
+// declared in it, or to be in the ledger or in the queue's own memory.
+func wantAllKnown(t *testing.T, dir string) {
+	t.Helper()
+	q, err := queue.Inspect(filepath.Join(dir, "evidence")) // Open would find the holes by itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make([]bool, q.Next)
+	mark := func(r missingRun) {
+		for n := r.First; n <= r.Last && n < q.Next && r.Stream == q.Stream.String(); n++ {
+			known[n] = true
+		}
+	}
+	for _, l := range q.Losses {
+		mark(missingRun{q.Stream.String(), l.First, l.Last})
+	}
+	text, err := os.ReadFile(filepath.Join(dir, ledgerFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, second, _ := bytes.Cut(text, []byte("\n"))
+	var book struct {
+		Missing []struct {
+			missingRun
+			Told uint64 `json:"told_first"`
+		}
+	}
+	if err := json.Unmarshal(second, &book); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range book.Missing {
+		if m.Told == 0 {
+			mark(m.missingRun)
+		}
+	}
+	decoder := wire.NewDecompressor()
+	for r, err := range q.Records(false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint64(r.Count) {
+			known[r.First+n] = true
+		}
+		lines, err := decoder.Decode(nil, r.Data, 64<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(lines) {
+			var ev struct{ Gap missingRun }
+			if err := json.Unmarshal(line, &ev); err != nil {
+				t.Fatal(err)
+			}
+			mark(ev.Gap)
+		}
+	}
+	for n, ok := range known {
+		if !ok && n > 0 {
+			t.Fatalf("number %d of %d is not in the queue and nothing says why; the ledger is %s", n, q.Next-1, second)
+		}
+	}
+	if q.Next < 700 {
+		t.Fatalf("only %d numbers: nothing was given up", q.Next)
+	}
+}
