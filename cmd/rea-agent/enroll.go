@@ -94,6 +94,8 @@ func notEnrolled(err error) error {
 		return cli.Fail(cli.Data, err, "")
 	case errors.Is(err, fs.ErrExist):
 		return cli.Fail(cli.IO, err, "name another folder with --dir, or replace what is there with --force")
+	case errors.Is(err, agent.ErrAccess):
+		return cli.Fail(cli.Permission, err, "")
 	case errors.As(err, &file):
 		return cli.Fail(cli.Config, err, "")
 	case errors.Is(err, fs.ErrPermission):

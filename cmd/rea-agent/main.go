@@ -62,8 +62,8 @@ func program() *cli.Program {
 				{Name: "schema", Summary: "print the JSON Schema of the file", Run: s.configSchema},
 			}},
 			queueCommand(s),
-			redactCommand(s),
 			enrollCommand(),
+			redactCommand(s),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},

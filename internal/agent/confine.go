@@ -113,8 +113,8 @@ func rulesOf(c *Config, policy *redact.Policy, file string, root bool) (r confin
 				named = append(named, f)
 			}
 		}
-		if c.TLS.Renew && c.TLS.ClientCert != "" { // a renewed one takes its place
-			r.Write = append(r.Write, written(filepath.Dir(c.TLS.ClientCert)))
+		if dir := filepath.Dir(c.TLS.ClientCert); c.TLS.Renew && !top(dir) { // top ones hold too much of others
+			r.Write = append(r.Write, written(dir))
 		}
 		if c.TLS.CAFile == "" {
 			r.Read = append(r.Read, authorities()...)

@@ -101,21 +101,20 @@ func (r *Renewer) Run(ctx context.Context) error {
 			r.o.Log.Warn("a key that is of no use is left behind", "error", err.Error())
 		}
 	}
-	for {
+	for ctx.Err() == nil {
 		leaf, file := r.plan(time.Now())
 		due, _, _ := r.state()
 		if !due.IsZero() && !time.Now().Before(due) {
 			r.try(ctx, leaf, file)
 			continue
 		}
-		if !r.wait(ctx, due) {
-			return nil
-		}
+		r.wait(ctx, due)
 	}
+	return nil
 }
 
-// wait waits until it is worth another look, and reports whether ctx goes on.
-func (r *Renewer) wait(ctx context.Context, due time.Time) bool {
+// wait waits until it is worth another look.
+func (r *Renewer) wait(ctx context.Context, due time.Time) {
 	var wake <-chan time.Time
 	if !due.IsZero() {
 		t := time.NewTimer(min(time.Until(due), mostWait))
@@ -124,11 +123,9 @@ func (r *Renewer) wait(ctx context.Context, due time.Time) bool {
 	}
 	select {
 	case <-ctx.Done():
-		return false
 	case <-r.look:
 	case <-wake:
 	}
-	return true
 }
 
 // plan looks at what is current, and plans its renewal unless that is done. What
@@ -181,6 +178,7 @@ func (r *Renewer) try(ctx context.Context, leaf *x509.Certificate, file string) 
 		r.mu.Lock()
 		r.renewed = time.Now()
 		r.mu.Unlock()
+		r.set(time.Now().Add(leastPause), 0) // until it is planned: whatever happens, this does not spin
 		r.succeeded.Inc()
 		_, _ = r.trouble.Worked()
 		r.o.Log.Info("the certificate is renewed", "serial", identity.Serial(fresh), "until", fresh.NotAfter.UTC().Format(time.RFC3339))

@@ -239,6 +239,21 @@ func TestWhatIsWrittenIsNotRenewedAgainBeforeItIsLoaded(t *testing.T) {
 	})
 }
 
+func TestItEndsAlsoWhileItAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, time.Hour, time.Hour)
+		ctx, cancel := context.WithCancel(context.Background())
+		m.fails = func() error {
+			cancel()
+			return ctx.Err()
+		}
+		_ = m.Run(ctx)
+		if m.failed.Value() != 0 || m.Report().State != status.OK {
+			t.Errorf("an end is called a failure: %+v", m.Report())
+		}
+	})
+}
+
 func TestWhatAKillLeftOfAPairIsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, time.Hour, time.Hour)

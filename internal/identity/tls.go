@@ -280,7 +280,7 @@ func checkPins(pins []pin, verified bool, s tls.ConnectionState) error {
 // loadPair reads a certificate, with the intermediate ones that follow it, and
 // its key; whose is "client" or "server".
 func loadPair(whose, certFile, keyFile string, use x509.ExtKeyUsage) (*tls.Certificate, []*x509.Certificate, error) {
-	text, err := readGuarded(whose+" certificate", certFile)
+	text, err := readFile(whose+" certificate", certFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -370,25 +370,19 @@ func readFile(what, name string) ([]byte, error) {
 	return b, nil
 }
 
-// readGuarded reads a file that nobody else can change.
-func readGuarded(what, name string) ([]byte, error) {
-	text, err := readFile(what, name)
-	if err == nil {
-		err = guarded(what, name)
-	}
-	return text, err
-}
-
 func readCertificates(what, name string) ([]*x509.Certificate, error) {
-	text, err := readGuarded(what, name)
+	text, err := readFile(what, name)
 	if err != nil {
 		return nil, err
 	}
 	return certificatesIn(text, what, name)
 }
 
-// certificatesIn reads the text of the file name.
+// certificatesIn reads the text of the file name, which nobody else can change.
 func certificatesIn(rest []byte, what, name string) ([]*x509.Certificate, error) {
+	if err := guarded(what, name); err != nil {
+		return nil, err
+	}
 	var certs []*x509.Certificate
 	var other string
 	for {

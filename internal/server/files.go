@@ -2,8 +2,10 @@ package server
 
 import (
 	"errors"
+	"path/filepath"
 
 	"github.com/rea-agent/rea/internal/access"
+	"github.com/rea-agent/rea/internal/identity"
 )
 
 // ErrAccess is that others could read or change what the server relies on.
@@ -19,6 +21,11 @@ func Examine(c *Config, file string) error {
 		access.Secret("server key", c.TLS.KeyFile),
 		access.Guarded("client certificate authority", c.TLS.ClientCAFile),
 		access.Folder("data folder", c.Server.DataDir),
+	}
+	if dir := c.Enroll.PKIDir; dir != "" {
+		errs = append(errs,
+			access.Folder("folder of the authority", dir),
+			access.Secret("key of the authority", filepath.Join(dir, identity.CAKey)))
 	}
 	if file != "" {
 		errs = append(errs, access.Guarded("configuration", file))
