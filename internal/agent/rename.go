@@ -42,6 +42,9 @@ func (a *Agent) adopt(lanes []*lane) error {
 			}
 		}
 	}
+	if err := a.ledger.Save(); err != nil { // else it would speak for the old node after a kill
+		return err
+	}
 	if err := durable.WriteFile(path, []byte(a.node+"\n"), 0o600); err != nil {
 		return fmt.Errorf("note whose events lie in the queue: %w", err)
 	}

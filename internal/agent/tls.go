@@ -147,6 +147,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.now.Load().RoundTrip(r)
 }
 
+// CloseIdleConnections is called by way of http.Client's.
+func (t *transport) CloseIdleConnections() { t.now.Load().CloseIdleConnections() }
+
 func (t *transport) use(c *tls.Config) {
 	if old := t.now.Swap(t.make(c)); old != nil {
 		old.CloseIdleConnections()

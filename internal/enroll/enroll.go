@@ -255,8 +255,11 @@ func judge(resp *http.Response) (*wire.Enrolled, error) {
 	case status == http.StatusOK:
 		return answer, nil
 	case status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
-		after, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 where it says nothing
-		return nil, &busy{fmt.Errorf("%w: %s: %s", ErrBusy, resp.Status, answer.Error), time.Duration(after) * time.Second}
+		after, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31)
+		if err != nil {
+			after = 0 // it says nothing, or nothing that can be
+		}
+		return nil, &busy{fmt.Errorf("%w: %s: %s", ErrBusy, resp.Status, answer.Error), min(time.Duration(after)*time.Second, mostPause)}
 	case status == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: it issues no certificates at this address: %s", ErrRefused, answer.Error)
 	}

@@ -62,6 +62,9 @@ func LoadDenylist(name string) (*Denylist, error) {
 	case err != nil:
 		return nil, &FileError{what, name, "cannot be read", err.Error(), err}
 	}
+	if err := guarded(what, name); err != nil { // who can write it lets in and shuts out
+		return nil, err
+	}
 	d := &Denylist{}
 	n := 0
 	for line := range bytes.Lines(b) {

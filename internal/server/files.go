@@ -22,6 +22,9 @@ func Examine(c *Config, file string) error {
 		access.Guarded("client certificate authority", c.TLS.ClientCAFile),
 		access.Folder("data folder", c.Server.DataDir),
 	}
+	if list := c.TLS.DenylistFile; list != "" {
+		errs = append(errs, access.Guarded("denylist", list))
+	}
 	if dir := c.Enroll.PKIDir; dir != "" {
 		errs = append(errs,
 			access.Folder("folder of the authority", dir),

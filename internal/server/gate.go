@@ -42,9 +42,13 @@ type gate struct {
 
 // A tenant is an open connection.
 type tenant struct {
-	set  *identity.Set // by which it was let in, or looked at last; nil before the handshake
-	cert []*x509.Certificate
+	set   *identity.Set // by which it was let in, or looked at last; nil before the handshake
+	cert  []*x509.Certificate
+	leave time.Time // it is being told why it may not stay, and closed with the answer, at latest now
 }
+
+// farewell is how long an answer that says why a connection is closed may take.
+const farewell = time.Second
 
 func newGate(certs *trust.Keeper, deny *identity.Live[*identity.Denylist], set *metric.Set, log *slog.Logger) *gate {
 	trust.Measure(set, deny.State, "denylist")
@@ -113,7 +117,9 @@ func (g *gate) evict(now time.Time) {
 	set := g.certs.Set()
 	for raw, t := range g.served() {
 		if why := g.stay(t, set, now); why != nil {
-			g.close(raw, t, why)
+			if !g.leaving(raw) {
+				g.close(raw, t, why)
+			}
 			continue
 		}
 		g.mu.Lock()
@@ -135,6 +141,33 @@ func (g *gate) served() map[net.Conn]tenant {
 		}
 	}
 	return list
+}
+
+func (g *gate) leaving(raw net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.tenants[raw]
+	return t != nil && time.Now().Before(t.leave)
+}
+
+// dismiss notes that the connection of a request is closed with its answer.
+func (g *gate) dismiss(r *http.Request) {
+	conn, ok := r.Context().Value(connection{}).(*tls.Conn)
+	if !ok {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t := g.tenants[conn.NetConn()]; t != nil && t.leave.IsZero() {
+		t.leave = time.Now().Add(farewell)
+	}
+}
+
+// A connection is the key under which the context of a request has its own.
+type connection struct{}
+
+func (g *gate) context(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connection{}, c)
 }
 
 func (g *gate) close(raw net.Conn, t tenant, why error) {
@@ -215,6 +248,7 @@ func (g *gate) handler(next http.Handler) http.Handler {
 
 func (g *gate) answer(w http.ResponseWriter, r *http.Request, err error) {
 	g.denied.Inc()
+	g.dismiss(r)
 	who := about(r.TLS.PeerCertificates[0])
 	if g.said.said(who + err.Error()) {
 		g.log.Warn("request refused", "status", http.StatusForbidden, "reason", err.Error(), "certificate", who, "client", r.RemoteAddr)

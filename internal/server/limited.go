@@ -5,9 +5,13 @@ import (
 	"sync"
 )
 
-// limitConnections makes l accept only while fewer than n connections are open.
+// perAddress is how many of the connections one address may hold.
+const perAddress = 8
+
+// limitConnections makes l accept only while fewer than n connections are open,
+// and hang up on an address that has many of them.
 func limitConnections(l net.Listener, n int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{})}
+	return &limited{Listener: l, slots: make(chan struct{}, n), closed: make(chan struct{}), from: map[string]int{}}
 }
 
 type limited struct {
@@ -15,20 +19,49 @@ type limited struct {
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
+
+	mu   sync.Mutex
+	from map[string]int // open connections by address; guarded by mu
 }
 
 func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
+	for {
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		address, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+		if l.enter(address) {
+			return &limitedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(address) })}, nil
+		}
+		_ = c.Close()
 		<-l.slots
-		return nil, err
 	}
-	return &connection{Conn: c, leave: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (l *limited) enter(address string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.from[address] >= perAddress {
+		return false
+	}
+	l.from[address]++
+	return true
+}
+
+func (l *limited) leave(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.from[address]--; l.from[address] == 0 {
+		delete(l.from, address)
+	}
+	<-l.slots
 }
 
 func (l *limited) Close() error {
@@ -36,12 +69,12 @@ func (l *limited) Close() error {
 	return l.Listener.Close()
 }
 
-type connection struct {
+type limitedConn struct {
 	net.Conn
 	leave func()
 }
 
-func (c *connection) Close() error {
+func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
 	c.leave()
 	return err

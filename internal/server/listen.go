@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/rea-agent/rea/internal/trouble"
@@ -15,9 +16,15 @@ import (
 type complaints struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	seen map[string]*trouble.Trouble // by reason; guarded by mu
+	mu    sync.Mutex
+	seen  map[string]*trouble.Trouble // by reason; guarded by mu
+	began time.Time                   // of the time for which lines are counted
+	lines int
 }
+
+// mostLines is how much is said in trouble.Every: a reason may quote the client,
+// who can make it a new one each time.
+const mostLines = 30
 
 // maxReasons bounds what is remembered: some reasons quote the client.
 const maxReasons = 100
@@ -71,5 +78,15 @@ func (c *complaints) said(reason string) bool {
 		t = new(trouble.Trouble)
 		c.seen[reason] = t
 	}
-	return t.Failed(reason)
+	if !t.Failed(reason) {
+		return false
+	}
+	if now := time.Now(); now.Sub(c.began) > trouble.Every {
+		c.began, c.lines = now, 0
+	}
+	c.lines++
+	if c.lines == mostLines+1 {
+		c.log.Warn("clients are refused for more reasons than are said here for some minutes")
+	}
+	return c.lines <= mostLines
 }

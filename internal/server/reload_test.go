@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -144,6 +145,31 @@ func TestAConnectionEndsWithItsCertificate(t *testing.T) {
 	}
 	if err := g.refuse(cert, end.Add(time.Second)); !errors.Is(err, errExpired) {
 		t.Errorf("a request of it: %v", err)
+	}
+}
+
+func TestWhoIsToldWhyIsNotCutOffBeforeTheAnswer(t *testing.T) {
+	c, _, node := configure(t)
+	g, err := (&Options{Config: c, Log: slog.New(slog.DiscardHandler)}).gate(new(metric.Set))
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Now().Add(-time.Minute)
+	cert := []*x509.Certificate{{NotAfter: end, URIs: []*url.URL{{Scheme: "spiffe", Host: "rea", Path: "/agent/" + node}}}}
+	here, there := net.Pipe()
+	defer there.Close()
+	conn := tls.Server(here, &tls.Config{})
+	g.tenants[here] = &tenant{cert: cert, set: g.certs.Set()}
+	r := httptest.NewRequest(http.MethodPost, "/ingest", nil).WithContext(g.context(t.Context(), conn))
+	r.TLS = &tls.ConnectionState{PeerCertificates: cert}
+	w := httptest.NewRecorder()
+	g.handler(nil).ServeHTTP(w, r)
+	if g.evict(time.Now()); w.Code != http.StatusForbidden || len(g.tenants) != 1 {
+		t.Errorf("answered %d, and %d connections are left", w.Code, len(g.tenants))
+	}
+	g.tenants[here].leave = time.Now().Add(-time.Nanosecond) // who does not take the answer
+	if g.evict(time.Now()); len(g.tenants) != 0 {
+		t.Error("it stays for ever")
 	}
 }
 

@@ -128,7 +128,7 @@ func httpServer(c *Config, g *gate, door *guard.Guard, ingest, renew http.Handle
 	srv := &http.Server{
 		Handler:     door.Handler(g.handler(routes(ingest, renew, door))),
 		TLSConfig:   g.tls(),
-		ConnContext: door.Context,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return g.context(door.Context(ctx, c), c) },
 		ConnState: func(c net.Conn, s http.ConnState) {
 			g.watch(c, s)
 			door.Watch(c, s)

@@ -156,8 +156,11 @@ func (g *Guard) sweepLocked(now time.Time) {
 		return
 	}
 	g.swept = now
+	full := len(g.clients) >= maxClients
 	for name, c := range g.clients {
-		if len(c.conns) == 0 && (now.Sub(c.seen) > silence || len(g.clients) >= maxClients) {
+		// Where there are too many an eighth goes at once: to look through all of them
+		// for each that is new would be work for everybody.
+		if len(c.conns) == 0 && (now.Sub(c.seen) > silence || full && len(g.clients) > maxClients*7/8) {
 			delete(g.clients, name)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -456,5 +457,29 @@ func TestHeadsThatCannotBeReadAreOffences(t *testing.T) {
 	}
 	if b.refused("no_head").Value() != 8 || b.clients["192.0.2.1"].offences < 3.5 || b.clients["192.0.2.2"] != nil {
 		t.Errorf("%d heads, %v", b.refused("no_head").Value(), b.clients)
+	}
+}
+
+func TestAnAddressWhereAnAgentIsServedIsOneOfAgents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(roomy, nil, new(metric.Set), slog.New(slog.DiscardHandler))
+		c := &conn{address: "192.0.2.1", node: "agent"}
+		g.clientLocked(c.node, time.Now())
+		time.Sleep(time.Hour) // on a connection that was made long ago
+		g.served(c)
+		if known := g.clients[c.address].known; time.Since(known) > 0 {
+			t.Errorf("known since %v", known)
+		}
+	})
+}
+
+func TestAFullTableIsNotLookedThroughForEveryNewClient(t *testing.T) {
+	g := New(roomy, nil, new(metric.Set), slog.New(slog.DiscardHandler))
+	now := time.Now()
+	for i := range maxClients + 1 {
+		g.clientLocked(strconv.Itoa(i), now)
+	}
+	if n := len(g.clients); n > maxClients*7/8+1 {
+		t.Errorf("%d are remembered after there were too many", n)
 	}
 }

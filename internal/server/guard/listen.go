@@ -220,10 +220,16 @@ func below(over net.Conn) *conn {
 	return c
 }
 
+// served notes that a request could be read. Where an agent is served agents are,
+// also if it made its connection long ago.
 func (g *Guard) served(c *conn) {
+	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.served = true
+	if client := g.clients[c.node]; client != nil && c.node != "" && !g.slowedLocked(client, now) {
+		g.clientLocked(c.address, now).known = now
+	}
 }
 
 // Watch is the http.Server's ConnState. Active is a connection from when the head
@@ -281,14 +287,15 @@ func (g *Guard) active(c *conn, over net.Conn) {
 // same agent if there are too many: it may be one that the network has forgotten.
 func (g *Guard) introduceLocked(c *conn, node string, now time.Time) (victim *conn) {
 	c.node = node
-	client, from := g.clientLocked(node, now), g.clientLocked(c.address, now)
+	client := g.clientLocked(node, now)
+	client.conns = append(client.conns, c) // first: who has connections is not forgotten
+	from := g.clientLocked(c.address, now)
 	switch {
 	case g.cutLocked(client, now):
 		g.offendLocked(from, 1, "cut", now) // one that comes again and again makes handshakes
 	case !g.slowedLocked(client, now):
 		from.known = now
 	}
-	client.conns = append(client.conns, c)
 	if len(client.conns) <= g.limits.PerNode {
 		return nil
 	}

@@ -77,7 +77,7 @@ func New(o Options) (*Registrar, error) {
 	const help = "Requests of machines for a certificate, by what became of them."
 	return &Registrar{
 		o: o, busy: make(chan struct{}, maxBusy),
-		strangers: newPace(strangerBurst, strangerEvery), agents: newPace(agentBurst, o.Life/agentPerLife),
+		strangers: newPace(strangerBurst, strangerEvery, maxStrangers), agents: newPace(agentBurst, o.Life/agentPerLife, maxAgents),
 		enrolled: o.Metrics.Counter("rea_enrolments_total", help, "result", "enrolled"),
 		renewed:  o.Metrics.Counter("rea_enrolments_total", help, "result", "renewed"),
 		refused:  o.Metrics.Counter("rea_enrolments_total", help, "result", "refused"),
@@ -232,6 +232,11 @@ func (g *Registrar) handler(path string, admit func(*http.Request) error, serve 
 		}
 		no := &refusal{status: http.StatusBadRequest, told: err.Error(), why: err}
 		errors.As(err, &no)
+		if path == wire.RenewPath && no.status >= http.StatusInternalServerError { // no fault of the agent
+			if node, err := identity.Node(r.TLS.PeerCertificates[0]); err == nil {
+				g.agents.giveBack(node)
+			}
+		}
 		g.refuse(w, r, no)
 	})
 }

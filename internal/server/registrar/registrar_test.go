@@ -234,7 +234,7 @@ func TestRequestsThatAreNotWhatTheyShouldBe(t *testing.T) {
 }
 
 func TestWhoAsksTooOftenWaits(t *testing.T) {
-	p := newPace(3, time.Second)
+	p := newPace(3, time.Second, maxStrangers)
 	now := time.Now()
 	take := func(name string, after time.Duration) int {
 		var no *refusal
@@ -260,10 +260,21 @@ func TestWhoAsksTooOftenWaits(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreRememberedAreBounded(t *testing.T) {
-	p := newPace(2, time.Second)
+func TestWhatCouldNotBeGivenIsNotCounted(t *testing.T) {
+	p := newPace(2, time.Hour, maxAgents)
 	now := time.Now()
-	for i := range maxDebts {
+	for range 10 {
+		if err := p.take("agent", now); err != nil {
+			t.Fatal(err)
+		}
+		p.giveBack("agent")
+	}
+}
+
+func TestNamesThatAreRememberedAreBounded(t *testing.T) {
+	p := newPace(2, time.Second, maxStrangers)
+	now := time.Now()
+	for i := range maxStrangers {
 		p.debts[string(rune('a'+i%26))+time.Duration(i).String()] = now.Add(time.Second)
 	}
 	if p.take("new", now) == nil {
@@ -301,7 +312,7 @@ func TestAnAuthorityThatCannotBeUsedIsToldAsSuch(t *testing.T) {
 func FuzzEnroll(f *testing.F) {
 	o := newOffice(f)
 	o.o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	o.strangers = newPace(1<<30, time.Nanosecond)
+	o.strangers = newPace(1<<30, time.Nanosecond, maxStrangers)
 	f.Add(body(f, identity.NewToken(o.ca.Cert).String(), newKey(f)))
 	f.Add([]byte(`{"token":"rea1","csr":""}`))
 	f.Add([]byte(`{"csr":null}{`))
