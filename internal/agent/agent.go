@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -181,6 +182,7 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 		others.Go(func() { _ = a.output.renewer.Run(ctx) })
 	}
 	others.Go(func() { a.hangups(ctx) })
+	others.Go(func() { giveBack(ctx) })
 	if a.status != nil {
 		others.Go(func() {
 			if err := a.status.Run(ctx); err != nil {
@@ -192,6 +194,19 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 		endWriting()
 		writers.Wait()
 		others.Wait()
+	}
+}
+
+// settled is when the agent has read its certificates, opened its queues and made
+// its first connection: from then on it needs less memory.
+const settled = 2 * time.Second
+
+// giveBack gives the memory that only the start needed back to the system.
+func giveBack(ctx context.Context) {
+	select {
+	case <-time.After(settled):
+		debug.FreeOSMemory()
+	case <-ctx.Done():
 	}
 }
 

@@ -118,7 +118,7 @@ func (a *Agent) openDelivery(out *output) error {
 			}
 			return err
 		}
-		l.agent, l.compress, l.renewed = a, n.Compression == "zstd", make(chan struct{}, 1)
+		l.agent, l.compress, l.renewed = a, n.Compression != "none", make(chan struct{}, 1)
 		l.queue.Store(q)
 		out.lanes = append(out.lanes, l)
 	}
@@ -163,7 +163,7 @@ func (a *Agent) connect(l *lane, client *http.Client, instance string) {
 		linger, interval = evidenceLinger, 0
 	}
 	q := l.queue.Load()
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Dictionary: !l.evidence, Linger: linger})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Dictionary: !l.evidence && n.Compression == "zstd-dictionary", Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
 		Instance: instance, Assigned: l.writer.Assigned,
