@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -296,13 +295,16 @@ func (c *Config) deliveryKeys() []config.Key {
 	}
 }
 
-var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
-
 func nodeID(s string) error {
-	if !nodeName.MatchString(s) {
+	if len(s) == 0 || len(s) > 128 || !alphanumeric(rune(s[0])) ||
+		strings.ContainsFunc(s, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("._:-", c) }) {
 		return &config.Fault{What: "cannot be the name of a node"}
 	}
 	return nil
+}
+
+func alphanumeric(c rune) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 func filled(s string) error {

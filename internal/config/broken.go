@@ -3,7 +3,6 @@ package config
 import (
 	"bytes"
 	"errors"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -38,8 +37,8 @@ var slips = []struct{ parser, what, fix string }{
 }
 
 var (
-	looksLikeKey     = regexp.MustCompile(`^\s*([A-Za-z0-9_.-]+)\s*[=:](.*)`)
-	looksLikeSection = regexp.MustCompile(`^\s*\[+\s*([A-Za-z0-9_.-]+)\s*\]*\s*(#.*)?$`)
+	looksLikeKey     = pattern(`^\s*([A-Za-z0-9_.-]+)\s*[=:](.*)`)
+	looksLikeSection = pattern(`^\s*\[+\s*([A-Za-z0-9_.-]+)\s*\]*\s*(#.*)?$`)
 )
 
 // broken notes what is wrong with a statement that is not TOML, and returns
@@ -51,7 +50,7 @@ func (d *document) broken(err error) int {
 	}
 	first, last := d.beginning(), d.origin(at, at+1).Line-1
 	first = min(first, last)
-	if last > first && (looksLikeKey.Match(d.line(last)) || looksLikeSection.Match(d.line(last)) || at >= len(d.data)-1) {
+	if last > first && (looksLikeKey().Match(d.line(last)) || looksLikeSection().Match(d.line(last)) || at >= len(d.data)-1) {
 		// What was opened in the first line swallowed the lines after it.
 		text := d.line(first)
 		at, message = d.lines[first]+strings.IndexByte(string(text), '=')+1, "the value that begins here is not closed"
@@ -97,7 +96,7 @@ func (d *document) explain(message string, at, first int) {
 			break
 		}
 	}
-	if m := looksLikeSection.FindStringSubmatch(text); m != nil {
+	if m := looksLikeSection().FindStringSubmatch(text); m != nil {
 		_, known := d.sections[m[1]]
 		d.section, d.skip = m[1], !known
 		if known && strings.Contains(message, "to close") {
@@ -108,7 +107,7 @@ func (d *document) explain(message string, at, first int) {
 		}
 	}
 	name := ""
-	if m := looksLikeKey.FindStringSubmatch(text); m != nil {
+	if m := looksLikeKey().FindStringSubmatch(text); m != nil {
 		if better, ok := valueSlip(m[1], m[2], what); ok {
 			what, fix = better.What, better.Fix
 			end := d.lines[first] + len(text)
@@ -165,7 +164,7 @@ func (d *document) resume(line int) int {
 	_, value, _ := bytes.Cut(d.line(line), []byte("="))
 	spans := bytes.ContainsAny(value, "[{") || bytes.Contains(value, []byte(`"""`)) || bytes.Contains(value, []byte("'''"))
 	for line++; line < len(d.lines); line++ {
-		if text := d.line(line); !spans || looksLikeKey.Match(text) || looksLikeSection.Match(text) {
+		if text := d.line(line); !spans || looksLikeKey().Match(text) || looksLikeSection().Match(text) {
 			return d.lines[line]
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -55,9 +56,20 @@ func (p Problem) write(b *strings.Builder) {
 }
 
 // credentials stand before the host of a URL.
-var credentials = regexp.MustCompile(`//[^/@\s"']*@`)
+var credentials = pattern(`//[^/@\s"']*@`)
 
-func hide(s string) string { return credentials.ReplaceAllString(s, "//***@") }
+func hide(s string) string {
+	if !strings.Contains(s, "@") {
+		return s
+	}
+	return credentials().ReplaceAllString(s, "//***@")
+}
+
+// pattern compiles an expression when it is first asked for: only a configuration
+// with mistakes in it pays for that.
+func pattern(s string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s) })
+}
 
 // excerpt makes a line of a file fit to be shown, with carets below what is at
 // fault: width characters from column on. Tabs are kept, so that both line up.

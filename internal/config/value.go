@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -350,7 +349,7 @@ func absolute(path string) bool {
 	return strings.HasPrefix(path, "/") || strings.HasPrefix(path, `\`) || len(path) > 1 && path[1] == ':'
 }
 
-var variable = regexp.MustCompile(`%[A-Za-z()0-9]+%|^~|^\$\w+`)
+var variable = pattern(`%[A-Za-z()0-9]+%|^~|^\$\w+`)
 
 func plainPath(s string) error {
 	if strings.ContainsFunc(s, unicode.IsControl) {
@@ -359,7 +358,10 @@ func plainPath(s string) error {
 			Fix:  `write a path with backslashes in single quotes, 'C:\temp\new': in double quotes \t is a tab and \n a new line`,
 		}
 	}
-	if found := variable.FindString(s); found != "" {
+	if !strings.ContainsAny(s, "%~$") {
+		return nil
+	}
+	if found := variable().FindString(s); found != "" {
 		return &Fault{What: "holds " + found + ", which is not replaced", Fix: "write the path in full"}
 	}
 	return nil

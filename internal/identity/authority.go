@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,12 +53,10 @@ type Authority struct {
 	key  crypto.Signer
 }
 
-var organisation = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
-
 // NewAuthority makes an authority for the organisation org, the trust domain in
 // the names of its agents.
 func NewAuthority(org, kind string, life time.Duration) (*Authority, error) {
-	if !organisation.MatchString(org) {
+	if !isOrganisation(org) {
 		return nil, fmt.Errorf("%w: %q cannot be an organisation, which is 1 to 255 of a-z 0-9 . _ -", ErrAsked, org)
 	}
 	key, err := NewKey(kind)
@@ -105,7 +102,7 @@ func LoadAuthority(certFile, keyFile string) (*Authority, error) {
 		return nil, &FileError{what, certFile, "expired " + cert.NotAfter.UTC().Format(time.DateOnly), "make another one in another folder, and let both be trusted for a while", ErrTime}
 	case now.Before(cert.NotBefore):
 		return nil, &FileError{what, certFile, "is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339), "check the clock of this machine", ErrTime}
-	case len(cert.Subject.Organization) == 0 || !organisation.MatchString(cert.Subject.Organization[0]):
+	case len(cert.Subject.Organization) == 0 || !isOrganisation(cert.Subject.Organization[0]):
 		return nil, &FileError{what, certFile, "names no organisation that agents could belong to", "use one that was made by rea-server pki init", nil}
 	}
 	key, err := loadSigner("key of the certificate authority", keyFile)

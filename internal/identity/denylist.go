@@ -104,7 +104,7 @@ func parseDenial(line []byte) (d Denial, err error) {
 		}
 		d.SPKI = strings.TrimPrefix(d.SPKI, "sha256/")
 	}
-	if d.Node != "" && !agentName.MatchString("spiffe://x/agent/"+d.Node) {
+	if d.Node != "" && !isUUID(d.Node) {
 		return d, fmt.Errorf("node %q %w", d.Node, ErrNode)
 	}
 	return d, nil
@@ -122,7 +122,7 @@ func ParseSerial(s string) (string, error) {
 
 // ParseNode sees that s can name an agent.
 func ParseNode(s string) (string, error) {
-	if !agentName.MatchString("spiffe://x/agent/" + s) {
+	if !isUUID(s) {
 		return "", fmt.Errorf("%q %w", s, ErrNode)
 	}
 	return s, nil

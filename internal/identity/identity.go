@@ -20,13 +20,48 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
-// agentName is what a URI must be to name an agent. The trust domain follows
+// agentOf returns the UUID of the agent that a URI names. The trust domain follows
 // https://spiffe.io/docs/latest/spiffe-specs/spiffe-id/ (section 2.1).
-var agentName = regexp.MustCompile(`^spiffe://[a-z0-9._-]{1,255}/agent/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$`)
+func agentOf(uri string) (uuid string, ok bool) {
+	rest, ok := strings.CutPrefix(uri, "spiffe://")
+	if !ok {
+		return "", false
+	}
+	org, uuid, ok := strings.Cut(rest, "/agent/")
+	return uuid, ok && isOrganisation(org) && isUUID(uuid)
+}
+
+// isOrganisation reports whether s can be the trust domain in the names of agents.
+func isOrganisation(s string) bool {
+	return s != "" && len(s) <= 255 && only(s, func(c byte) bool {
+		return lower(c) || digit(c) || c == '.' || c == '_' || c == '-'
+	})
+}
+
+// isUUID reports whether s is one in lower case (RFC 9562, section 4).
+func isUUID(s string) bool {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return false
+	}
+	return only(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:], func(c byte) bool { return digit(c) || 'a' <= c && c <= 'f' })
+}
+
+// only reports whether s is made of nothing else. Names are checked by hand: what
+// a regular expression of them keeps would be a third of an agent's heap.
+func only(s string, of func(c byte) bool) bool {
+	for i := range len(s) {
+		if !of(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lower(c byte) bool { return 'a' <= c && c <= 'z' }
+func digit(c byte) bool { return '0' <= c && c <= '9' }
 
 // Node returns the UUID of the agent that cert names. The certificate must
 // already be verified. It has exactly one URI of the scheme spiffe, whatever
@@ -45,11 +80,11 @@ func Node(cert *x509.Certificate) (string, error) {
 	default:
 		return "", fmt.Errorf("the certificate has %d spiffe URIs, want one", len(ids))
 	}
-	m := agentName.FindStringSubmatch(ids[0].String())
-	if m == nil {
+	uuid, ok := agentOf(ids[0].String())
+	if !ok {
 		return "", fmt.Errorf("the certificate names no agent: %q is not spiffe://ORG/agent/UUID", ids[0])
 	}
-	return m[1], nil
+	return uuid, nil
 }
 
 // Loopback reports whether host, without a port, can only be this machine. A
@@ -85,12 +120,21 @@ func parseName(s string) (dns string, ip net.IP, err error) {
 	if ip := net.ParseIP(strings.Trim(s, "[]")); ip != nil {
 		return "", ip, nil
 	}
-	if !dnsName.MatchString(s) || len(s) > 253 {
+	if !isDNSName(s) {
 		return "", nil, fmt.Errorf("%q %w", s, ErrName)
 	}
 	return strings.ToLower(s), nil, nil
 }
 
-// dnsName is a name of labels, the first of which may be a wildcard (RFC 5890,
-// section 2.3.1, and what people use inside: underscores).
-var dnsName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
+// isDNSName reports whether s is a name of labels, the first of which may be a
+// wildcard (RFC 5890, section 2.3.1, and what people use inside: underscores).
+func isDNSName(s string) bool {
+	for label := range strings.SplitSeq(strings.TrimPrefix(s, "*."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || !only(label, inLabel) {
+			return false
+		}
+	}
+	return len(s) <= 253
+}
+
+func inLabel(c byte) bool { return lower(c|0x20) || digit(c) || c == '-' || c == '_' }
