@@ -22,7 +22,6 @@ import (
 type lane struct {
 	name     string
 	evidence bool
-	compress bool
 	agent    *Agent
 	queue    atomic.Pointer[queue.Queue] // another one after a renewal
 	writer   *ship.Writer

@@ -22,6 +22,7 @@ import (
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/ship"
 	"github.com/rea-agent/rea/internal/trust"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 // evidenceLinger is how long a line that a source waits for waits for company.
@@ -118,7 +119,7 @@ func (a *Agent) openDelivery(out *output) error {
 			}
 			return err
 		}
-		l.agent, l.compress, l.renewed = a, n.Compression != "none", make(chan struct{}, 1)
+		l.agent, l.renewed = a, make(chan struct{}, 1)
 		l.queue.Store(q)
 		out.lanes = append(out.lanes, l)
 	}
@@ -127,8 +128,12 @@ func (a *Agent) openDelivery(out *output) error {
 		return err
 	}
 	instance := newInstance()
+	var compressor *wire.Compressor
+	if n.Compression != "none" {
+		compressor = wire.NewDictionaryCompressor() // one for both lanes, for its memory
+	}
 	for _, l := range out.lanes {
-		a.connect(l, client, instance)
+		a.connect(l, client, instance, compressor)
 		if l.evidence {
 			out.evidence = l.writer
 		} else {
@@ -156,14 +161,14 @@ func (a *Agent) openLedger(q *queue.Queue) {
 const lettersFolder = "dead-letters"
 
 // connect gives the lane its writer and its sender.
-func (a *Agent) connect(l *lane, client *http.Client, instance string) {
+func (a *Agent) connect(l *lane, client *http.Client, instance string, compressor *wire.Compressor) {
 	n := &a.o.Config.Networking
 	linger, interval := metricsLinger, a.o.Config.Agent.BatchInterval
 	if l.evidence {
 		linger, interval = evidenceLinger, 0
 	}
 	q := l.queue.Load()
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: l.compress, Dictionary: !l.evidence && n.Compression == "zstd-dictionary", Linger: linger})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compressor: compressor, Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
 		Instance: instance, Assigned: l.writer.Assigned,

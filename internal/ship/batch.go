@@ -54,6 +54,9 @@ func (s *Sender) next() (batch, error) {
 			part, err := s.cut.cut(r, span{max(r.First, from), min(last, want)})
 			switch {
 			case err == nil:
+				if !s.readable(r) {
+					s.remade.Inc()
+				}
 				r = part
 			case i > 0:
 				want = next - 1 // it comes alone, next time

@@ -90,7 +90,7 @@ type Sender struct {
 
 	dictionaries []uint32 // that the server has, as its last answer says
 
-	sent, events, bytes, renewals *metric.Counter
+	sent, events, bytes, renewals, remade *metric.Counter
 
 	mu    sync.Mutex
 	state SenderState
@@ -105,6 +105,7 @@ func NewSender(o SenderOptions) *Sender {
 	s.sent = o.Set.Counter("rea_batches_sent_total", "Batches that the server acknowledged.", "lane", o.Lane)
 	s.events = o.Set.Counter("rea_events_sent_total", "Events that the server acknowledged.", "lane", o.Lane)
 	s.bytes = o.Set.Counter("rea_sent_bytes_total", "Bytes of acknowledged batches, as sent.", "lane", o.Lane)
+	s.remade = o.Set.Counter("rea_records_recompressed_total", "Records that were compressed again to be sent, since the server does not have their dictionary.", "lane", o.Lane)
 	s.renewals = o.Set.Counter("rea_stream_renewals_total", "New streams, begun because another agent uses the old one or this one is behind its own past.", "lane", o.Lane)
 	for _, reason := range reasons {
 		s.errors(reason)

@@ -193,6 +193,13 @@ type lane struct {
 	next  uint64
 }
 
+func compressor(compress bool) *wire.Compressor {
+	if !compress {
+		return nil
+	}
+	return wire.NewDictionaryCompressor()
+}
+
 func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	q, err := queue.Open(queue.Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
 	if err != nil {
@@ -200,7 +207,7 @@ func newLane(t *testing.T, compress bool, script ...answer) *lane {
 	}
 	t.Cleanup(func() { q.Close() })
 	l := &lane{queue: q, server: &server{t: t, began: time.Now(), script: script}, next: q.Next()}
-	l.Writer = NewWriter(WriterOptions{Queue: q, Compress: compress, Dictionary: true, Linger: time.Second})
+	l.Writer = NewWriter(WriterOptions{Queue: q, Compressor: compressor(compress), Linger: time.Second})
 	l.Sender = NewSender(SenderOptions{
 		Queue: q, Lane: "test", Endpoint: "https://server", Client: &http.Client{Transport: l.server}, Interval: time.Second,
 		Backoff: Backoff{500 * time.Millisecond, 5 * time.Second}, RetryBudget: 60,
@@ -430,7 +437,7 @@ func TestABatchEndsAtAHoleAndWhereTheEncodingChanges(t *testing.T) {
 			l.keep(t, 2)
 			l.next += 3 // lost, and declared elsewhere
 			l.keep(t, 2)
-			l.zstd = nil
+			l.Writer.o.Compressor = nil
 			l.keep(t, 2)
 		})
 		if d := cmp.Diff([]string{"1-2 200", "6-7 200", "8-9 200"}, l.seen); d != "" {
@@ -579,7 +586,7 @@ func BenchmarkWriter(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer q.Close()
-	w := NewWriter(WriterOptions{Queue: q, Compress: true, Linger: 20 * time.Millisecond})
+	w := NewWriter(WriterOptions{Queue: q, Compressor: wire.NewDictionaryCompressor(), Linger: 20 * time.Millisecond})
 	ctx, cancel := context.WithCancel(b.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() { _ = w.Run(ctx) })
@@ -629,7 +636,7 @@ func TestRecordsFitIntoTheSmallestQueue(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer q.Close()
-			w := NewWriter(WriterOptions{Queue: q, Compress: compress})
+			w := NewWriter(WriterOptions{Queue: q, Compressor: compressor(compress)})
 			ctx, cancel := context.WithCancel(t.Context())
 			var done sync.WaitGroup
 			done.Go(func() { _ = w.Run(ctx) })
@@ -790,6 +797,9 @@ func TestAnOldServerGetsFramesWithoutADictionary(t *testing.T) {
 		}
 		if d := cmp.Diff(lines(1, 5), l.kept); d != "" {
 			t.Error(d)
+		}
+		if n := l.set.Counter("rea_records_recompressed_total", "", "lane", "test").Value(); n != 2 {
+			t.Errorf("%d records compressed again, want 2", n)
 		}
 	})
 }

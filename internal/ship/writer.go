@@ -37,18 +37,16 @@ var errClosed = errors.New("the agent is stopping")
 // WriterOptions say how a Writer gathers.
 type WriterOptions struct {
 	Queue      *queue.Queue
-	Compress   bool
-	Dictionary bool          // compress small records with the dictionary, which takes half a megabyte of memory
-	Linger     time.Duration // how long a record waits for more lines
+	Compressor *wire.Compressor // nil for plain lines; writers may share one
+	Linger     time.Duration    // how long a record waits for more lines
 }
 
 // A Writer is the keeper of one lane. It keeps only while Run runs.
 type Writer struct {
 	o     WriterOptions
-	most  int              // bytes of lines in a record
-	zstd  *wire.Compressor // nil for plain lines
-	wake  chan struct{}    // capacity 1: there are lines to commit
-	frame []byte           // the records being written
+	most  int           // bytes of lines in a record
+	wake  chan struct{} // capacity 1: there are lines to commit
+	frame []byte        // the records being written
 
 	mu       sync.Mutex
 	room     sync.Cond // the open group was taken
@@ -83,12 +81,6 @@ func NewWriter(o WriterOptions) *Writer {
 	w.room.L = &w.mu
 	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
 	close(w.taken.done)
-	switch {
-	case o.Compress && o.Dictionary:
-		w.zstd = wire.NewDictionaryCompressor()
-	case o.Compress:
-		w.zstd = wire.NewCompressor()
-	}
 	return w
 }
 
@@ -308,11 +300,11 @@ func (w *Writer) append(g *group) {
 // encode returns the data of a record, behind those of the group's records that
 // were encoded before.
 func (w *Writer) encode(lines []byte) []byte {
-	if w.zstd == nil {
+	if w.o.Compressor == nil {
 		return lines
 	}
 	start := len(w.frame)
-	w.frame = w.zstd.Append(w.frame, lines)
+	w.frame = w.o.Compressor.Append(w.frame, lines)
 	return w.frame[start:]
 }
 

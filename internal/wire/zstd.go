@@ -27,7 +27,8 @@ var (
 	ErrWindow     = errors.New("a frame needs a larger window than is allowed")
 )
 
-// A Compressor makes zstd frames. It belongs to one goroutine at a time.
+// A Compressor makes zstd frames. Goroutines that share one take turns, so that
+// they need its memory once.
 type Compressor struct {
 	enc   *zstd.Encoder
 	small *zstd.Encoder // with a dictionary, for what is small; nil without

@@ -25,6 +25,7 @@ import (
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 // agent does one part of an agent's work, as cmd/rea-agent would: with its
@@ -98,7 +99,7 @@ type lane struct {
 
 func newLane(q *queue.Queue, r *result) *lane {
 	l := &lane{queue: q, set: new(metric.Set), log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compress: true, Dictionary: os.Getenv("REA_NETWORKING_COMPRESSION") == "zstd-dictionary", Linger: 20 * time.Millisecond})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compressor: wire.NewDictionaryCompressor(), Linger: 20 * time.Millisecond})
 	keeper := &tally{l.writer, r}
 	l.pipeline = pipeline.New(pipeline.Options{
 		Node: "0190d1c0-0000-7000-8000-000000000001", Host: "lab-7", MaxEventBytes: 256 << 10, Redact: pipeline.Redactor(redact.New(redact.Options{PII: true, Commands: true})),
