@@ -71,7 +71,7 @@ func server(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "rea-torture"); built.err != nil {
 			return
 		}
-		build := exec.Command("go", "build", "-o", built.dir, "../../cmd/rea-server")
+		build := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", built.dir, "../../cmd/rea-server")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("build: %w\n%s", err, out)
