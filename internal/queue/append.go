@@ -331,20 +331,25 @@ func (q *Queue) removeStubs() {
 }
 
 // ensureCursor makes the first cursor, so that the stream's id is on the disk
-// twice before the first number is.
+// twice before the first number is, and mends one that has lost a slot.
 func (q *Queue) ensureCursor() error {
 	q.reading.Lock()
 	defer q.reading.Unlock()
 	c := &q.cursor
-	if c.begun && (c.generation > 1 || c.durable) {
+	if c.begun && !c.torn && (c.generation > 1 || c.durable) {
 		return nil
 	}
 	// One that an earlier process wrote may be in the cache alone, and marked as
-	// clean there: it is written again.
+	// clean there: it is written again. And one that it tore there may be whole on
+	// the disk, with numbers that are given again now: it is written over.
 	if err := c.write(q.mark()); err != nil {
 		return err
 	}
-	return c.sync()
+	if err := c.sync(); err != nil {
+		return err
+	}
+	c.torn = false
+	return nil
 }
 
 // write puts the group behind the durable frames and syncs it.

@@ -19,6 +19,7 @@ type cursor struct {
 	slot       int64  // that holds it
 	durable    bool   // the newest slot is on the disk
 	begun      bool   // the file is whole: a mark was durable in it
+	torn       bool   // the other slot is damaged, and the disk may bring back what stood in it
 }
 
 // load reads the newest mark. There is none, without an error, if the file is
@@ -52,6 +53,7 @@ func (c *cursor) load() (m mark, found bool, err error) {
 	// cache alone, too.
 	size, err := f.Size()
 	c.begun, c.durable = found && size >= cursorSize, valid == 1 && c.generation > 1
+	c.torn = valid == 1
 	return m, found, errors.Join(err, f.Close())
 }
 

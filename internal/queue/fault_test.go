@@ -381,6 +381,36 @@ func TestTheFirstCursorIsWrittenAgainIfASyncOfItFailed(t *testing.T) {
 	}
 }
 
+// A process was killed while it wrote over a slot of the cursor: in the cache the
+// slot is torn, and on the disk it is still the newest.
+func TestWhatATornSlotHidesDoesNotComeBack(t *testing.T) {
+	for seed := range uint64(20) {
+		d := newSimFolder(rand.New(rand.NewPCG(seed, 1)))
+		q := openSim(t, d)
+		add(t, q, 1, 3, 100)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c := cursor{dir: d}
+		m, _, err := c.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.next, m.losses = 9, []Loss{{Cause: CauseDamaged, First: 4, Last: 8, Count: 5}}
+		slot, n := m.append(nil, c.generation+1), d.names[cursorName]
+		n.disk = put(slices.Clone(n.disk), slot, (1-c.slot)*slotGap)
+		n.cache = put(slices.Clone(n.disk), make([]byte, slotSize/2), (1-c.slot)*slotGap)
+
+		q = openSim(t, d)
+		add(t, q, 4, 2, 100)
+		d.cutPower()
+		q = openSim(t, d)
+		if losses := q.Losses(); len(losses) > 0 || q.Next() != 6 {
+			t.Fatalf("seed %d: next %d, lost %+v, of numbers that are there", seed, q.Next(), losses)
+		}
+	}
+}
+
 // clearSegments removes all segments, as delivery does in the end.
 func clearSegments(d *simFolder) {
 	for name := range d.names {
