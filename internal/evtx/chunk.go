@@ -25,7 +25,7 @@ func (c *chunk) run() bool {
 	c.render.begin(c.walk.chunk)
 	pos := chunkHeader
 	for {
-		size := c.recordAt(pos)
+		size := c.recordAt(pos, true)
 		if size == 0 {
 			next := c.resync(pos)
 			if next == 0 {
@@ -46,27 +46,39 @@ func (c *chunk) run() bool {
 }
 
 // recordAt returns the size of the record that begins at pos, or 0 if none does.
-// Behind the end that the header names lie what is left of older records, and in
-// a log that was not closed also records that are newer than the header: these
-// follow without a hole.
-func (c *chunk) recordAt(pos int) int {
+// It follows another, or was looked for.
+func (c *chunk) recordAt(pos int, follows bool) int {
 	b := c.walk.chunk[pos:]
 	if len(b) < recordHeader+recordTail || !bytes.HasPrefix(b, recordMagic) {
 		return 0
 	}
 	le := binary.LittleEndian
 	size, id := le.Uint32(b[4:]), le.Uint64(b[8:])
-	switch {
-	case size < recordHeader+recordTail || size > uint32(len(b)) || le.Uint32(b[size-4:]) != size:
-	case id <= c.last || id == ^uint64(0):
-	case c.empty && c.last == 0:
-		return int(size)
-	case c.whole && pos >= c.free && id != c.last+1:
-	case c.whole && pos < c.free && (id < c.firstID || id > c.lastID):
-	default:
-		return int(size)
+	if size < recordHeader+recordTail || size > uint32(len(b)) || le.Uint32(b[size-4:]) != size {
+		return 0
 	}
-	return 0
+	if id <= c.last || id == ^uint64(0) || !c.fits(pos, id, follows) {
+		return 0
+	}
+	return int(size)
+}
+
+// fits reports whether a record with this id can lie at pos, as far as the header
+// tells. Where the ids have no holes, another one than the next is damaged itself.
+//
+// Behind the end that the header names lie what is left of older records, and in
+// a log that was not closed also records that are newer than the header: these
+// follow without a hole.
+func (c *chunk) fits(pos int, id uint64, follows bool) bool {
+	switch {
+	case !c.whole:
+		return true
+	case c.empty:
+		return c.last == 0 || id == c.last+1
+	case pos >= c.free || follows && c.dense():
+		return id == max(c.last+1, c.firstID)
+	}
+	return c.firstID <= id && id <= c.lastID
 }
 
 // resync returns where the next record begins, or 0 if there is none behind pos.
@@ -81,7 +93,7 @@ func (c *chunk) resync(pos int) int {
 			return 0
 		}
 		pos += i
-		if c.recordAt(pos) > 0 {
+		if c.recordAt(pos, false) > 0 {
 			return pos
 		}
 	}
@@ -112,24 +124,18 @@ func (c *chunk) record(pos, size int) bool {
 // finish tells what the header promises and nobody found, and keeps what the next
 // chunk should begin with.
 func (c *chunk) finish(pos int) bool {
-	known := c.whole && !c.empty
 	last := c.last
-	if known {
+	if c.tells() {
 		last = max(last, c.lastID)
 		c.filtered = c.filtered || !c.dense()
 	}
 	if last >= c.nextID && last > 0 {
 		c.nextID, c.nextNumber = last+1, 0
-		if known {
+		if c.tells() {
 			c.nextNumber = c.lastNumber + 1 + last - c.lastID
 		}
 	}
-	return !known || c.last >= c.lastID || c.lost(pos, c.lastID, errMissing)
-}
-
-// dense reports whether the ids have no holes, as far as the header tells.
-func (c *chunk) dense() bool {
-	return c.lastNumber-c.firstNumber == c.lastID-c.firstID
+	return !c.tells() || c.last >= c.lastID || c.lost(pos, c.lastID, errMissing)
 }
 
 // lost tells that the records up to last are gone, those that follow the last that
@@ -139,13 +145,13 @@ func (c *chunk) lost(pos int, last uint64, err error) bool {
 	first := c.last + 1
 	if c.last == 0 {
 		first = c.nextID
-		if c.whole && !c.empty {
+		if c.tells() {
 			first = c.firstID
 		}
 	}
 	if first > 0 && first <= last {
 		d.First, d.Last = first, last
-		if c.whole && !c.empty && c.dense() {
+		if c.tells() && c.dense() {
 			d.Count = last - first + 1
 		}
 	}

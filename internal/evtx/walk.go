@@ -61,7 +61,7 @@ func (w *walk) oldest() int {
 			continue
 		}
 		h := parseHeader(b)
-		if !h.whole || h.empty {
+		if !h.tells() {
 			continue
 		}
 		if first < 0 {
@@ -136,6 +136,14 @@ func parseHeader(b []byte) header {
 	return h
 }
 
+// tells reports whether the header says which records there are.
+func (h *header) tells() bool { return h.whole && !h.empty }
+
+// dense reports whether the ids have no holes, as far as the header tells.
+func (h *header) dense() bool {
+	return h.lastNumber-h.firstNumber == h.lastID-h.firstID
+}
+
 // skip adds a chunk that is none to the run of such chunks. One that was never
 // used, and holds zeros, is no damage in itself.
 func (w *walk) skip(i int, err error) {
@@ -170,7 +178,7 @@ func (w *walk) before(i int, h *header) bool {
 	if d.Chunks == 0 {
 		d = Damage{Chunk: i, Offset: offset(i)}
 	}
-	if h.whole && !h.empty && w.nextID > 0 && h.firstID > w.nextID {
+	if h.tells() && w.nextID > 0 && h.firstID > w.nextID {
 		d.First, d.Last = w.nextID, h.firstID-1
 		if w.nextNumber > 0 && h.firstNumber >= w.nextNumber {
 			d.Count = min(h.firstNumber-w.nextNumber, d.Last-d.First+1)

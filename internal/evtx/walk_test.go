@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +150,12 @@ func TestDamageIsToldAndTheRestIsRead(t *testing.T) {
 			sealChunk(c)
 			return b
 		}, []string{"1-13", "chunk 1 at 71104: bytes that are not a record (record 14), 1", "15-30"}},
+		{"a record with the id of another", func(b []byte) []byte {
+			c := at(b, 1)
+			c[recordIn(c, 14)+8] = 16
+			sealChunk(c)
+			return b
+		}, []string{"1-13", "chunk 1 at 71104: bytes that are not a record (record 14), 1", "15-30"}},
 		{"the last records of a chunk", func(b []byte) []byte {
 			c := at(b, 1)
 			clear(c[recordIn(c, 18):])
@@ -288,6 +295,57 @@ func TestNoFlippedBitGoesUnsaid(t *testing.T) {
 			t.Errorf("byte %d: %d damages, last record %d", i, damages, last)
 		}
 		at(b, 0)[i] ^= 1 << (i % 8)
+	}
+}
+
+// In a log without a filter each id is that of one record, or of one damage.
+func TestIdsAddUpWhateverIsDamaged(t *testing.T) {
+	sound := logFile(31, chunkOf(1, 10), chunkOf(11, 20), chunkOf(21, 30))
+	const seed = 1
+	random := rand.New(rand.NewPCG(seed, seed))
+	for history := range 1000 {
+		b := slices.Clone(sound)
+		for range 1 + random.IntN(4) {
+			damageOnce(random, b)
+		}
+		seen := map[uint64]int{}
+		for r, d := range open(t, b).Records() {
+			if d == nil {
+				seen[r.ID]++
+				continue
+			}
+			for id := d.First; id > 0 && id <= d.Last; id++ {
+				seen[id]++
+			}
+		}
+		for id := uint64(1); id <= 30; id++ {
+			if seen[id] != 1 {
+				t.Fatalf("seed %d, history %d: id %d is there %d times: %v", seed, history, id, seen[id], story(t, b))
+			}
+		}
+	}
+}
+
+// damageOnce destroys records, or a chunk that is not the first.
+func damageOnce(random *rand.Rand, b []byte) {
+	c := at(b, random.IntN(3))
+	free := int(binary.LittleEndian.Uint32(c[48:]))
+	from := chunkHeader + random.IntN(free-chunkHeader)
+	to := min(free, from+1+random.IntN(400))
+	switch random.IntN(4) {
+	case 0:
+		clear(c[from:to])
+	case 1:
+		for i := from; i < to; i++ {
+			c[i] = byte(random.Uint32())
+		}
+	case 2:
+		c[from] ^= 1 << random.IntN(8)
+	case 3:
+		at(b, 1+random.IntN(2))[0] = 0
+	}
+	if random.IntN(2) == 0 {
+		sealChunk(c)
 	}
 }
 
