@@ -29,6 +29,7 @@ var ground = map[string]string{
 	"internal/access":   "golang.org/x/sys",
 	"internal/confine":  "github.com/landlock-lsm/go-landlock",
 	"internal/procfs":   "golang.org/x/sys",
+	"internal/evtx":     "",
 	"internal/config":   "github.com/pelletier/go-toml/v2",
 	"internal/cli":      "golang.org/x/sys",
 }
