@@ -39,7 +39,8 @@ enum { /* winevt.h */
 	SUBSCRIBE_OLDEST = 2, SUBSCRIBE_AFTER_BOOKMARK = 3, SUBSCRIBE_STRICT = 0x10000,
 	QUERY_REVERSE = 0x200,
 	RENDER_XML = 1, RENDER_BOOKMARK = 2,
-	CONFIG_ENABLED = 0, LOG_RECORDS = 5, LOG_OLDEST = 6,
+	CONFIG_ENABLED = 0, CONFIG_MAX_SIZE = 8, LOG_SIZE = 3, LOG_RECORDS = 5, LOG_OLDEST = 6,
+	MAX_SIZE = 20 << 20,
 	TYPE_UINT64 = 10, TYPE_BOOLEAN = 13,
 };
 
@@ -296,13 +297,9 @@ static BOOL seek_behind(handle *h, UINT64 id)
 
 EXPORT EVT_HANDLE WINAPI EvtSubscribe(EVT_HANDLE session, HANDLE signal, LPCWSTR channel, LPCWSTR query, EVT_HANDLE bookmark, PVOID context, PVOID callback, DWORD flags)
 {
-	(void)session, (void)context;
+	(void)session, (void)context, (void)query; /* filters are Windows' own */
 	if (!signal || callback || !channel || !*channel) {
 		SetLastError(ERROR_INVALID_PARAMETER); /* pull is all that there is here */
-		return NULL;
-	}
-	if (query && wcsstr(query, L"[[")) {
-		SetLastError(15001);
 		return NULL;
 	}
 	DWORD error = ordered(channel, "subscribe");
@@ -542,9 +539,13 @@ EXPORT BOOL WINAPI EvtGetChannelConfigProperty(EVT_HANDLE e, DWORD property, DWO
 	handle *h = known(e, CONFIG, CONFIG);
 	if (!h)
 		return FALSE;
-	if (property != CONFIG_ENABLED)
-		return fail(ERROR_INVALID_PARAMETER);
-	return give_variant((EVT_VARIANT){ .boolean = !ordered(h->channel, "config"), .type = TYPE_BOOLEAN }, size, out, used);
+	switch (property) {
+	case CONFIG_ENABLED:
+		return give_variant((EVT_VARIANT){ .boolean = !ordered(h->channel, "config"), .type = TYPE_BOOLEAN }, size, out, used);
+	case CONFIG_MAX_SIZE:
+		return give_variant((EVT_VARIANT){ .number = MAX_SIZE, .type = TYPE_UINT64 }, size, out, used);
+	}
+	return fail(ERROR_INVALID_PARAMETER);
 }
 
 EXPORT EVT_HANDLE WINAPI EvtOpenLog(EVT_HANDLE session, LPCWSTR path, DWORD flags)
@@ -558,15 +559,26 @@ EXPORT BOOL WINAPI EvtGetLogInfo(EVT_HANDLE e, DWORD property, DWORD size, EVT_V
 	handle *h = known(e, LOG, LOG);
 	if (!h)
 		return FALSE;
-	UINT64 oldest = 0, records = 0;
+	UINT64 oldest = 0, records = 0, number;
 	char *line;
 	for (back_to(h, 0); (line = next_line(h)); free(line)) {
 		if (!records++)
 			oldest = record_id(line);
 	}
-	if (property != LOG_RECORDS && property != LOG_OLDEST)
+	switch (property) {
+	case LOG_SIZE:
+		number = h->size;
+		break;
+	case LOG_RECORDS:
+		number = records;
+		break;
+	case LOG_OLDEST:
+		number = oldest;
+		break;
+	default:
 		return fail(ERROR_INVALID_PARAMETER);
-	return give_variant((EVT_VARIANT){ .number = property == LOG_OLDEST ? oldest : records, .type = TYPE_UINT64 }, size, out, used);
+	}
+	return give_variant((EVT_VARIANT){ .number = number, .type = TYPE_UINT64 }, size, out, used);
 }
 
 /* ---- messages: one provider is installed, "Double", and it has one text ---- */
