@@ -233,11 +233,12 @@ func about(c *x509.Certificate) string {
 }
 
 // handler refuses requests of who is not served, before anything else of them is
-// looked at.
-func (g *gate) handler(next http.Handler) http.Handler {
+// looked at, and tells refused of each.
+func (g *gate) handler(next http.Handler, refused func(r *http.Request, reason string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
 			if err := g.refuse(r.TLS.PeerCertificates, time.Now()); err != nil {
+				refused(r, "denied")
 				g.answer(w, r, err)
 				return
 			}

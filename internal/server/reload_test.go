@@ -163,7 +163,7 @@ func TestWhoIsToldWhyIsNotCutOffBeforeTheAnswer(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/ingest", nil).WithContext(g.context(t.Context(), conn))
 	r.TLS = &tls.ConnectionState{PeerCertificates: cert}
 	w := httptest.NewRecorder()
-	g.handler(nil).ServeHTTP(w, r)
+	g.handler(nil, func(*http.Request, string) {}).ServeHTTP(w, r)
 	if g.evict(time.Now()); w.Code != http.StatusForbidden || len(g.tenants) != 1 {
 		t.Errorf("answered %d, and %d connections are left", w.Code, len(g.tenants))
 	}

@@ -92,7 +92,8 @@ func Run(ctx context.Context, o Options) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
-	issuer, err := o.issuer(g, set)
+	door := guard.New(bounds(&c.Limits), identity.Node, set, log)
+	issuer, err := o.issuer(g, set, door)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,6 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	door := guard.New(bounds(&c.Limits), identity.Node, set, log)
 	watch := ingest.Watch{Metrics: set, Refused: door.Refused, Took: door.Took}
 	srv := httpServer(&c, g, door, ingest.New(keeper{db}, identity.Node, limits(&c.Limits), watch, log), issuer.renew(), log)
 	beside, stop := context.WithCancel(ctx)
@@ -126,7 +126,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 func httpServer(c *Config, g *gate, door *guard.Guard, ingest, renew http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:     door.Handler(g.handler(routes(ingest, renew, door))),
+		Handler:     door.Handler(g.handler(routes(ingest, renew, door), door.Refused)),
 		TLSConfig:   g.tls(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return g.context(door.Context(ctx, c), c) },
 		ConnState: func(c net.Conn, s http.ConnState) {

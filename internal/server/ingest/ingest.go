@@ -99,8 +99,8 @@ type Limits struct {
 // A Watch is told what happens. What is nil is not told.
 type Watch struct {
 	Metrics *metric.Set
-	Refused func(r *http.Request, node, reason string) // node is "" where there is none
-	Took    func(node string, bytes int)               // of a body, decompressed where it was
+	Refused func(r *http.Request, reason string)
+	Took    func(r *http.Request, bytes int) // of a body, decompressed where it was
 }
 
 // perNode bounds the requests of one node at a time: it has two streams, and may
@@ -223,7 +223,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) refused(r *http.Request, node string, no *refusal) {
 	h.count(no.reason).Inc()
 	if h.watch.Refused != nil {
-		h.watch.Refused(r, node, no.reason)
+		h.watch.Refused(r, no.reason)
 	}
 	stream := r.Header.Get("Rea-Stream")
 	t := h.trouble(node)
@@ -352,7 +352,7 @@ func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string,
 	w.reserve = &reserve
 	err = w.read(r, body, b)
 	if h.watch.Took != nil {
-		h.watch.Took(node, max(len(body), w.decoded))
+		h.watch.Took(r, max(len(body), w.decoded))
 	}
 	if err != nil {
 		return node, a, err
