@@ -303,7 +303,7 @@ func (g *Registrar) refuseAgent(r *http.Request, no *refusal) {
 			who = "serial " + identity.Serial(shown)
 		}
 	}
-	if no.status < http.StatusInternalServerError {
+	if no.status < http.StatusInternalServerError && no.status != http.StatusTooManyRequests { // nor is it one to be told to wait
 		g.o.Refused(r)
 	}
 	if g.o.Said(who + no.why.Error()) {
