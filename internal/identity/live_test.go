@@ -225,7 +225,7 @@ func TestASetAdmitsWhoItsAuthoritiesVouchFor(t *testing.T) {
 	from, to := valid()
 	ca, other := authority(t), authority(t)
 	server := issue(t, &ca, serverTemplate(), from, to)
-	set, err := LoadServer(Server{server.cert, server.key, ca.cert})
+	set, err := LoadServer(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 	if err != nil {
 		t.Fatal(err)
 	}

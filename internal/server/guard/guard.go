@@ -220,7 +220,7 @@ func (g *Guard) offendLocked(c *client, part float64, what string, now time.Time
 // says that the server has no room, and what a bad network does is none.
 var offences = map[string]float64{
 	"path": 1, "method": 1, "content_type": 1, "encoding": 1, "no_length": 1, "body_bytes": 1, "head": 1, "certificate": 1,
-	"window": 1, "decoded_bytes": 1, "ratio": 1, "node": 1, "renew": broken, "denied": denied,
+	"window": 1, "decoded_bytes": 1, "ratio": 1, "node": 1, "renew": broken, "denied": denied, "unproven": denied,
 }
 
 // Refused is told of requests that others refused.
