@@ -102,6 +102,9 @@ func (f *follower) load() (*identity.Set, []string, error) {
 	}
 	f.postpone(&c)
 	f.agent.warnUnverified(&c)
+	if why := f.agent.confinedRenewal(&c.TLS); why != "" {
+		f.agent.o.Log.Error("the certificate cannot be renewed", "reason", why)
+	}
 	f.agent.loaded.Store(&c.TLS)
 	if out := f.agent.output; out != nil { // not the first time
 		out.renewer.Look()
