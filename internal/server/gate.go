@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -234,6 +235,7 @@ func (g *gate) claimed(ctx context.Context, node string, proven func(context.Con
 	if !g.certs.Set().Open {
 		return fmt.Errorf("%w: this server wants one of every client", ingest.ErrNotAllowed)
 	}
+	node = strings.ToLower(node) // as certificates have it: nor does anybody pass for an agent by capitals
 	if why := revoked(g.deny.Value().DeniesIssued("", "", node)); why != nil {
 		return fmt.Errorf("%w: %w", ingest.ErrNotAllowed, why)
 	}

@@ -588,6 +588,9 @@ func TestTheMatrixOfIdentities(t *testing.T) {
 		{"optional", "a certificate, another name in the head", "200", func() string { return o.claims(stranger, o.node, o.showing(o.leaf(o.ca, nil).chain())) }},
 		{"optional", "a certificate, head and events of another node", "403 node is", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(o.ca, nil).chain())) }},
 		{"optional", "no certificate, for an agent that has one", "403 not without a certificate: this agent has shown one before", func() string { return o.claims(o.node, o.node, o.bare()) }},
+		{"optional", "no certificate, for one that has one, in capitals", "403 not without a certificate: this agent has shown one before", func() string {
+			return o.claims(strings.ToUpper(o.node), strings.ToUpper(o.node), o.bare())
+		}},
 		{"optional", "no certificate, asks for an agent that has one", "403 not without a certificate", func() string { return o.asks(o.node) }},
 		{"optional", "of another CA", "no connection: the server does not trust", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(o.stranger, nil).chain())) }},
 		{"optional", "signed by itself", "no connection: the server does not trust", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(nil, nil).chain())) }},
