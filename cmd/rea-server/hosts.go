@@ -18,11 +18,12 @@ func hostsCommand(s *settings) *cli.Command {
 	asJSON := false
 	return &cli.Command{
 		Name: "hosts", Summary: "show which agents there are, how much they sent and when last",
-		About: "LOST are events of which the agent says that they are lost, MISSING those that never came though later ones did. CONFLICTS are batches that were refused because two agents use one stream. verify tells more.",
+		About: "UNPROVEN are events that came without a certificate: anybody who reaches the server can have sent them. LOST are events of which the agent says that they are lost, MISSING those that never came though later ones did. CONFLICTS are batches that were refused because two agents use one stream. verify tells more.",
 		Flags: []cli.Flag{cli.Switch(&asJSON, "json", "Print a JSON object a line.")},
 		Examples: []cli.Example{
 			{Line: "hosts", Tells: "a table"},
 			{Line: "hosts --json | jq 'select(.missing > 0)'", Tells: "those of which events are missing and nobody says why"},
+			{Line: "hosts --json | jq 'select(.unproven > 0)'", Tells: "those of which some came without a certificate"},
 		},
 		Run: func(ctx context.Context, in *cli.Invocation) (err error) {
 			r, err := s.open()
@@ -53,10 +54,10 @@ func hostsJSON(in *cli.Invocation, hosts []server.Host) error {
 }
 
 func hostsTable(in *cli.Invocation, hosts []server.Host) error {
-	t := cli.NewTable("HOST", "LAST SEEN", "EVENTS", "LOST", "MISSING", "CONFLICTS", "AGENT", "NODE", "KINDS")
-	t.Style, t.Width, t.Right = style(in), cli.Width(in.Stdout), []int{2, 3, 4, 5}
+	t := cli.NewTable("HOST", "LAST SEEN", "EVENTS", "UNPROVEN", "LOST", "MISSING", "CONFLICTS", "AGENT", "NODE", "KINDS")
+	t.Style, t.Width, t.Right = style(in), cli.Width(in.Stdout), []int{2, 3, 4, 5, 6}
 	for _, h := range hosts {
-		t.Row(h.Host, ago(h.LastSeen), digits(h.Events), digits(h.Declared), digits(h.Missing), digits(h.Conflicts+h.Clones), h.Agent, h.Node, strings.Join(h.Kinds, " "))
+		t.Row(h.Host, ago(h.LastSeen), digits(h.Events), digits(h.Unproven), digits(h.Declared), digits(h.Missing), digits(h.Conflicts+h.Clones), h.Agent, h.Node, strings.Join(h.Kinds, " "))
 	}
 	if err := t.Write(in.Stdout); err != nil {
 		return cli.Fail(cli.IO, err, "")

@@ -196,7 +196,7 @@ func pkiRevoke() *cli.Command {
 	list.Path = true
 	return &cli.Command{
 		Name: "revoke", Summary: "let a certificate or an agent in no more", Args: "SERIAL|UUID",
-		About: "Of a serial number, that certificate and all with its key are refused; of the UUID of an agent, all of its certificates, also those to come. A server whose [tls] denylist_file names the list obeys within five seconds, and closes connections. To take it back, take the line out of the file.",
+		About: "Of the UUID of an agent, all of its certificates are refused, also those to come; of a serial number, that certificate and all with its key, but not what its holder has renewed since: to cut somebody off, name the agent. A server whose [tls] denylist_file names the list obeys within five seconds, and closes connections. To take it back, take the line out of the file.",
 		Flags: []cli.Flag{
 			a.folder(), list,
 			cli.Text(&a.reason, "reason", "TEXT", "Why; the agent is told."),
@@ -212,21 +212,29 @@ func pkiRevoke() *cli.Command {
 			if err != nil {
 				return failed(err)
 			}
-			if a.json {
-				return jsonLine(in, d)
-			}
-			file := a.denylist
-			if file == "" {
-				file = filepath.Join(a.dir, "revoked.jsonl")
-			}
-			what := "serial " + d.Serial
-			if d.Node != "" {
-				what = "agent " + d.Node
-			}
-			_, err = fmt.Fprintf(in.Stdout, "revoked %s in %s\n", what, file)
-			return err
+			return a.revoked(in, &d)
 		},
 	}
+}
+
+// revoked shows what was revoked, and says what was not.
+func (a *authority) revoked(in *cli.Invocation, d *server.Revocation) error {
+	if d.Agent != "" {
+		fmt.Fprintf(in.Stderr, "The agent itself is not revoked; other certificates of it that are let in: %d. To cut it off: rea-server pki revoke %s\n", len(d.Others), d.Agent)
+	}
+	if a.json {
+		return jsonLine(in, d)
+	}
+	file := a.denylist
+	if file == "" {
+		file = filepath.Join(a.dir, "revoked.jsonl")
+	}
+	what := "serial " + d.Serial
+	if d.Node != "" {
+		what = "agent " + d.Node
+	}
+	_, err := fmt.Fprintf(in.Stdout, "revoked %s in %s\n", what, file)
+	return err
 }
 
 // A listed is a certificate as list shows it.

@@ -115,11 +115,11 @@ func (u user) judge(what, path string, info fs.FileInfo, rights uint32) error {
 		return &Error{what, path, fmt.Sprintf("belongs to another user (owner %d, mode %04o)", owner.uid, mode(info)),
 			fmt.Sprintf("chown %s %s", u.name(), quote(path))}
 	}
-	group, others := u.rights(path, info)
-	if rights&mayWrite != 0 && rights&mayRead == 0 && u.owns(owner) {
-		group = 0
-	}
+	own, group, others := u.rights(path, info)
 	found := (group | others) & rights
+	if rights&mayRead != 0 {
+		found |= own & rights
+	}
 	if found == 0 {
 		return nil
 	}
@@ -133,27 +133,31 @@ func (u user) judge(what, path string, info fs.FileInfo, rights uint32) error {
 	return &Error{what, path, fmt.Sprintf("%s (mode %04o, owner %d)", problem, mode(info), owner.uid), remedy + quote(path)}
 }
 
-// rights returns what the group and those entries of an access list that are not
-// about u can do, and what everybody can.
-func (u user) rights(path string, info fs.FileInfo) (group, others uint32) {
-	perm := uint32(info.Mode().Perm())
+// rights returns what groups that are nobody else (owns) can do, what other groups
+// and those users can that an access list names, and what everybody can.
+func (u user) rights(path string, info fs.FileInfo) (own, group, others uint32) {
+	perm, owner := uint32(info.Mode().Perm()), ownerOf(info)
 	group, others = perm>>3&7, perm&7
-	if group != 0 {
-		if list, ok := readList(path); ok {
-			group = list.others(u.uid)
-		}
+	if group == 0 {
+		return 0, 0, others // it bounds an access list, too
 	}
-	return group, others
+	ours := func(gid uint32) bool { return u.owns(owner.uid, gid) }
+	if list, ok := readList(path); ok {
+		own, group = list.rights(u.uid, owner.gid, ours)
+	} else if ours(owner.gid) {
+		own, group = group, 0
+	}
+	return own, group, others
 }
 
-// owns reports whether the group of a file is nobody else: it is the owner's own
-// group, by the convention that its number is the user's (pam_umask(8),
-// usergroups); or it is how root lets this process write there.
-func (u user) owns(f owner) bool {
-	if f.uid == 0 {
-		return u.uid != 0 && slices.Contains(u.groups, f.gid)
+// owns reports whether a group that has rights to what uid owns is nobody else: it
+// is the owner's own group, by the convention that its number is the user's
+// (pam_umask(8), usergroups); or it is how root lets this process write there.
+func (u user) owns(uid, gid uint32) bool {
+	if uid == 0 {
+		return u.uid != 0 && slices.Contains(u.groups, gid)
 	}
-	return f.uid == f.gid
+	return uid == gid
 }
 
 // follow goes to path as the system would, and judges every folder and link on
@@ -213,8 +217,8 @@ func (u user) passes(what, dir string, info fs.FileInfo) error {
 		return nil
 	}
 	owner := ownerOf(info)
-	group, others := u.rights(dir, info)
-	if owner.uid == 0 || u.owns(owner) {
+	_, group, others := u.rights(dir, info)
+	if owner.uid == 0 {
 		group = 0
 	}
 	if (group|others)&mayWrite == 0 {

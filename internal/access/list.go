@@ -36,20 +36,20 @@ func parseList(b []byte) (l list, ok bool) {
 	return l, true
 }
 
-// others returns what the group, other groups and users but uid and root can do.
-func (l list) others(uid uint32) uint32 {
-	var rights, mask uint16 = 0, 7
+// rights returns what groups that are nobody else (ours) can do, and what other
+// groups and users but uid and root can. gid is the group of the file.
+func (l list) rights(uid, gid uint32, ours func(gid uint32) bool) (own, others uint32) {
+	mask := uint32(7)
 	for _, e := range l {
-		switch e.tag {
-		case aclMask:
-			mask = e.rights
-		case aclGroupObj, aclGroup:
-			rights |= e.rights
-		case aclUser:
-			if e.id != uid && e.id != 0 {
-				rights |= e.rights
-			}
+		rights := uint32(e.rights)
+		switch {
+		case e.tag == aclMask:
+			mask = rights
+		case e.tag == aclGroupObj && ours(gid), e.tag == aclGroup && ours(e.id):
+			own |= rights
+		case e.tag == aclGroupObj, e.tag == aclGroup, e.tag == aclUser && e.id != uid && e.id != 0:
+			others |= rights
 		}
 	}
-	return uint32(rights & mask)
+	return own & mask, others & mask
 }

@@ -20,22 +20,26 @@ func attribute(entries ...entry) []byte {
 var credential = attribute(entry{0x01, 4, 1<<32 - 1}, entry{aclUser, 4, 998}, entry{aclGroupObj, 0, 1<<32 - 1}, entry{aclMask, 4, 1<<32 - 1}, entry{0x20, 0, 1<<32 - 1})
 
 func TestAnAccessListSaysWhoTheGroupIs(t *testing.T) {
+	const bob = 4711 // also the number of the file's group
 	for _, c := range []struct {
-		name string
-		list []byte
-		uid  uint32
-		want uint32
+		name        string
+		list        []byte
+		uid         uint32
+		own, others uint32
 	}{
-		{"the process itself", credential, 998, 0},
-		{"another one", credential, 999, 4},
-		{"root in the list", attribute(entry{aclUser, 7, 0}, entry{aclMask, 7, 0}), 998, 0},
-		{"the file's group", attribute(entry{aclGroupObj, 6, 0}, entry{aclMask, 7, 0}), 998, 6},
-		{"another group", attribute(entry{aclGroup, 6, 12}, entry{aclMask, 7, 0}), 998, 6},
-		{"the mask bounds it", attribute(entry{aclGroup, 6, 12}, entry{aclMask, 4, 0}), 998, 4},
+		{"the process itself", credential, 998, 0, 0},
+		{"another one", credential, 999, 0, 4},
+		{"root in the list", attribute(entry{aclUser, 7, 0}, entry{aclMask, 7, 0}), 998, 0, 0},
+		{"the file's group", attribute(entry{aclGroupObj, 6, 0}, entry{aclMask, 7, 0}), 998, 6, 0},
+		{"the file's group, named", attribute(entry{aclGroup, 6, bob}, entry{aclMask, 7, 0}), 998, 6, 0},
+		{"another group", attribute(entry{aclGroup, 6, 12}, entry{aclMask, 7, 0}), 998, 0, 6},
+		{"a user beside the file's group", attribute(entry{aclUser, 6, 1234}, entry{aclGroupObj, 4, 0}, entry{aclMask, 7, 0}), bob, 4, 6},
+		{"the mask bounds it", attribute(entry{aclGroup, 6, 12}, entry{aclGroupObj, 7, 0}, entry{aclMask, 4, 0}), 998, 4, 4},
 	} {
 		l, ok := parseList(c.list)
-		if got := l.others(c.uid); !ok || got != c.want {
-			t.Errorf("%s: others can do %o, %v, want %o", c.name, got, ok, c.want)
+		own, others := l.rights(c.uid, bob, func(gid uint32) bool { return gid == bob })
+		if !ok || own != c.own || others != c.others {
+			t.Errorf("%s: own groups can do %o, others %o, %v; want %o, %o", c.name, own, others, ok, c.own, c.others)
 		}
 	}
 	for _, b := range [][]byte{nil, {2, 0}, {1, 0, 0, 0}, append(credential, 0)} {

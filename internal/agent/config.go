@@ -285,7 +285,7 @@ func (c *Config) deliveryKeys() []config.Key {
 		{Name: "tls.ca_file", Value: config.Path(&t.CAFile, "the path of a PEM file"),
 			Usage: "The certificate authority of the server, PEM. Empty takes those of the system."},
 		{Name: "tls.client_cert", Value: config.Path(&t.ClientCert, "the path of a PEM file"),
-			Usage: "The certificate that this agent shows, PEM."},
+			Usage: "The certificate that this agent shows, PEM. Without one only a server with client_auth = \"optional\" takes its events, under the name that the agent says."},
 		{Name: "tls.client_key", Value: config.Path(&t.ClientKey, "the path of a PEM file"),
 			Usage: "Its key, PEM; nobody else may read the file."},
 		{Name: "tls.spki_pins", Value: config.Strings(&t.SPKIPins, "a list of public keys, each the base64 of a SHA-256", spkiPin),

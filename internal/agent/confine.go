@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/rea-agent/rea/internal/confine"
 	"github.com/rea-agent/rea/internal/redact"
@@ -23,6 +25,7 @@ var ErrKernel = confine.ErrKernel
 // A confinement is what the agent took from itself.
 type confinement struct {
 	report status.Confinement
+	writes []string // folders in which it may write
 	needs  []string // files that are read again while it runs, and could be then
 }
 
@@ -56,6 +59,7 @@ func (a *Agent) Confine(file string) error {
 		if !s.TCP {
 			a.confined.report.State = status.ConfinedFiles
 		}
+		a.confined.writes = rules.Write
 		a.confined.needs = slices.DeleteFunc(needs, func(path string) bool { return readable(path) != nil })
 		a.o.Log.Info("confined by Landlock", "abi", s.ABI, "files", s.File, "tcp", s.TCP)
 	}
@@ -83,7 +87,28 @@ func (a *Agent) reportConfinement(r *status.Report, worse func(status.State, str
 			worse(status.Degraded, "%s was replaced since the agent confined itself, or its mode changed, and cannot be read any more: start the agent again", path)
 		}
 	}
+	if why := a.confinedRenewal(a.loaded.Load()); why != "" {
+		worse(status.Degraded, "%s", why)
+	}
 	r.Confinement = &report
+}
+
+// confinedRenewal says why a confined agent could not write the certificate that it
+// is to renew, or "". What it may write is settled at its start, and renewal can be
+// switched on, and another file be named, later.
+func (a *Agent) confinedRenewal(t *TLSSection) string {
+	state := a.confined.report.State
+	if t == nil || !t.Renew || state != status.Confined && state != status.ConfinedFiles {
+		return ""
+	}
+	dir := filepath.Dir(t.ClientCert)
+	switch {
+	case slices.ContainsFunc(a.confined.writes, func(w string) bool { return strings.HasPrefix(written(dir)+"/", w+"/") }):
+		return ""
+	case top(dir):
+		return fmt.Sprintf("tls.renew is on, but the agent is confined, and never to a folder at the top like %s: move client_cert into a folder of its own, and start the agent again", dir)
+	}
+	return fmt.Sprintf("tls.renew is on for %s, where the agent may not write, since it confined itself before: start the agent again", t.ClientCert)
 }
 
 // rulesOf lists what the agent needs after its start, and those files among it

@@ -22,7 +22,7 @@ func Examine(c *Config, file string) error {
 		errs = append(errs, access.Guarded("events file", c.Logging.FilePath))
 	}
 	if c.Redact.HashKeyFile != "" {
-		errs = append(errs, access.Secret("key of redaction", c.Redact.HashKeyFile))
+		errs = append(errs, access.Secret(hashKey, c.Redact.HashKeyFile))
 	}
 	if c.Networking.Enabled {
 		errs = append(errs, access.Folder("queue", c.Networking.QueueDir))

@@ -44,6 +44,7 @@ type output struct {
 	letters           *deadletter.Box
 	local             *local // nil with mode "none"
 
+	claims    string        // the node that requests name, where no certificate does; else ""
 	trust     *trust.Keeper // nil without networking, and so are those below
 	transport *transport
 	renewer   *enroll.Renewer
@@ -63,6 +64,10 @@ func (a *Agent) open() (*output, error) {
 	var origin string
 	a.node, origin = nodeOf(c.Agent.NodeID, certified, machineID)
 	a.o.Log.Debug("node id", "node", a.node, "origin", origin)
+	if out.trust != nil && certified == "" {
+		out.claims = a.node
+		a.o.Log.Warn("this agent shows NO CERTIFICATE (tls.client_cert is not set): only a server with client_auth = \"optional\" takes its events, and there anybody can deliver in its name", "node", a.node)
+	}
 
 	err := a.openLocal(out)
 	if err == nil && c.Networking.Enabled {
@@ -133,7 +138,7 @@ func (a *Agent) openDelivery(out *output) error {
 		compressor = wire.NewDictionaryCompressor() // one for both lanes, for its memory
 	}
 	for _, l := range out.lanes {
-		a.connect(l, client, instance, compressor)
+		a.connect(l, client, out.claims, instance, compressor)
 		if l.evidence {
 			out.evidence = l.writer
 		} else {
@@ -160,8 +165,9 @@ func (a *Agent) openLedger(q *queue.Queue) {
 // lettersFolder is where refused events are kept, in the queue's folder.
 const lettersFolder = "dead-letters"
 
-// connect gives the lane its writer and its sender.
-func (a *Agent) connect(l *lane, client *http.Client, instance string, compressor *wire.Compressor) {
+// connect gives the lane its writer and its sender; claims is the node that it names
+// where no certificate does.
+func (a *Agent) connect(l *lane, client *http.Client, claims, instance string, compressor *wire.Compressor) {
 	n := &a.o.Config.Networking
 	linger, interval := metricsLinger, a.o.Config.Agent.BatchInterval
 	if l.evidence {
@@ -171,7 +177,7 @@ func (a *Agent) connect(l *lane, client *http.Client, instance string, compresso
 	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compressor: compressor, Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
-		Instance: instance, Assigned: l.writer.Assigned,
+		Node: claims, Instance: instance, Assigned: l.writer.Assigned,
 		Backoff: ship.Backoff{Min: n.Backoff.Min, Max: n.Backoff.Max}, RetryBudget: n.RetryBudget,
 		Explain: identity.Explain, Account: l, Set: a.metrics, Log: a.o.Log,
 	})

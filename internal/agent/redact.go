@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/rea-agent/rea/internal/access"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/redact"
@@ -63,6 +64,9 @@ func (c *Config) validateRedact() []config.Conflict {
 	return nil
 }
 
+// hashKey is what the key of the hashes is called.
+const hashKey = "key of redaction"
+
 // Redaction returns the policy of a configuration, with the key that it names.
 func Redaction(c *Config) (*redact.Policy, error) {
 	rules, err := c.rules()
@@ -70,8 +74,11 @@ func Redaction(c *Config) (*redact.Policy, error) {
 		return nil, &kind{err, ErrConfig}
 	}
 	o := redact.Options{PII: c.Agent.RedactPII, Commands: c.Collectors.RedactCmdline, Rules: rules}
-	if c.Redact.HashKeyFile != "" {
-		if o.Key, err = redact.ReadKey(c.Redact.HashKeyFile); err != nil {
+	if file := c.Redact.HashKeyFile; file != "" {
+		if err = access.Secret(hashKey, file); err == nil {
+			o.Key, err = redact.ReadKey(file)
+		}
+		if err != nil {
 			return nil, &kind{err, ErrConfig}
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/confine"
 	"github.com/rea-agent/rea/internal/redact"
+	"github.com/rea-agent/rea/internal/status"
 )
 
 func TestTheRulesAreWhatTheConfigurationNeeds(t *testing.T) {
@@ -106,6 +108,38 @@ func TestPortsThatSendingConnectsTo(t *testing.T) {
 	} {
 		if d := cmp.Diff(c.want, ports(&NetworkingSection{Endpoint: c.endpoint, Proxy: c.proxy})); d != "" {
 			t.Errorf("%s by %q: %s", c.endpoint, c.proxy, d)
+		}
+	}
+}
+
+func TestARenewalThatTheConfinementDoesNotAllowIsSaidByName(t *testing.T) {
+	dir := t.TempDir()
+	pair := filepath.Join(dir, "agent.pem")
+	for _, c := range []struct {
+		name   string
+		state  string
+		writes []string
+		tls    TLSSection
+		want   string
+	}{
+		{"it was on at the start", status.Confined, []string{"/queue", dir}, TLSSection{Renew: true, ClientCert: pair}, ""},
+		{"below what it may write", status.Confined, []string{filepath.Dir(dir)}, TLSSection{Renew: true, ClientCert: pair}, ""},
+		{"beside what it may write", status.Confined, []string{dir[:len(dir)-1]}, TLSSection{Renew: true, ClientCert: pair}, "start the agent again"},
+		{"it was switched on", status.Confined, []string{"/queue"}, TLSSection{Renew: true, ClientCert: pair}, pair + ", where the agent may not write, since it confined itself before: start the agent again"},
+		{"the same with an older kernel", status.ConfinedFiles, nil, TLSSection{Renew: true, ClientCert: pair}, "start the agent again"},
+		{"a folder at the top", status.Confined, nil, TLSSection{Renew: true, ClientCert: "/etc/agent.pem"}, "move client_cert into a folder of its own"},
+		{"it is off", status.Confined, nil, TLSSection{ClientCert: pair}, ""},
+		{"the agent is not confined", status.Unconfined, nil, TLSSection{Renew: true, ClientCert: pair}, ""},
+	} {
+		a := &Agent{}
+		a.confined.report.State, a.confined.writes = c.state, c.writes
+		a.loaded.Store(&c.tls)
+		var reasons []string
+		a.reportConfinement(new(status.Report), func(_ status.State, format string, args ...any) {
+			reasons = append(reasons, fmt.Sprintf(format, args...))
+		})
+		if got := strings.Join(reasons, "\n"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -40,16 +41,16 @@ func loadSet(c *Config) (set *identity.Set, node string, err error) {
 	return set, node, nil
 }
 
-// clientTLS is loadSet for one connection, now.
-func clientTLS(c *Config) (*tls.Config, error) {
-	set, _, err := loadSet(c)
+// currentSet is loadSet for one connection, now.
+func currentSet(c *Config) (*identity.Set, string, error) {
+	set, node, err := loadSet(c)
 	if err == nil {
 		err = set.Check(time.Now())
 	}
 	if err != nil {
-		return nil, &kind{err, ErrConfig}
+		return nil, "", &kind{err, ErrConfig}
 	}
-	return set.TLS, nil
+	return set, node, nil
 }
 
 // A follower loads the certificates that the configuration names, each time as it
@@ -91,11 +92,19 @@ func (f *follower) load() (*identity.Set, []string, error) {
 		return nil, f.files, err
 	case f.first:
 		f.first, f.node = false, node
-	case node != f.node:
+	case node == f.node:
+	case node == "":
+		return nil, f.files, errors.New("there is no client certificate any more: start the agent again to run without one")
+	case f.node == "":
+		return nil, f.files, fmt.Errorf("client certificate %s: this agent was started without one: start it again to show it", c.TLS.ClientCert)
+	default:
 		return nil, f.files, fmt.Errorf("client certificate %s names the node %q, this agent is %q: start it anew to give it another name", c.TLS.ClientCert, node, f.node)
 	}
 	f.postpone(&c)
 	f.agent.warnUnverified(&c)
+	if why := f.agent.confinedRenewal(&c.TLS); why != "" {
+		f.agent.o.Log.Error("the certificate cannot be renewed", "reason", why)
+	}
 	f.agent.loaded.Store(&c.TLS)
 	if out := f.agent.output; out != nil { // not the first time
 		out.renewer.Look()

@@ -63,3 +63,29 @@ func TestWhatAReloadTakesOfTheConfiguration(t *testing.T) {
 		t.Errorf("a broken configuration: %v, %q", err, files)
 	}
 }
+
+func TestACertificateComesAndGoesWithAStart(t *testing.T) {
+	with := certified(t)
+	without := with
+	without.TLS.ClientCert, without.TLS.ClientKey = "", ""
+	for _, c := range []struct {
+		was, is Config
+		want    string
+	}{
+		{without, with, "was started without one"},
+		{with, without, "there is no client certificate any more"},
+		{without, without, ""},
+	} {
+		now := c.was
+		f := &follower{first: true, agent: &Agent{o: Options{
+			Config: c.was, Log: slog.New(slog.DiscardHandler), Reload: func() (Config, string, error) { return now, "agent.toml", nil },
+		}}}
+		if _, _, err := f.load(); err != nil {
+			t.Fatal(err)
+		}
+		now = c.is
+		if _, _, err := f.load(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+}

@@ -113,6 +113,7 @@ func RemoveDeadLetter(queueDir string, l Letter) error {
 type Replay struct {
 	endpoint string
 	agent    string
+	claims   string // the node that requests name, where no certificate does
 	client   *http.Client
 }
 
@@ -121,15 +122,19 @@ func NewReplay(c *Config, version string) (*Replay, error) {
 	if c.Networking.Endpoint == "" {
 		return nil, &kind{errors.New("there is no server to send to: set endpoint in [networking]"), ErrConfig}
 	}
-	tlsConfig, err := clientTLS(c)
+	set, certified, err := currentSet(c)
 	if err != nil {
 		return nil, err
 	}
-	client, err := httpClient(&c.Networking, tlsConfig)
+	client, err := httpClient(&c.Networking, set.TLS)
 	if err != nil {
 		return nil, err
 	}
-	return &Replay{c.Networking.Endpoint, "rea-agent/" + version, client}, nil
+	r := &Replay{endpoint: c.Networking.Endpoint, agent: "rea-agent/" + version, client: client}
+	if certified == "" {
+		r.claims, _ = nodeOf(c.Agent.NodeID, "", machineID)
+	}
+	return r, nil
 }
 
 // How often, and after how long at most, a letter is sent again to a server that
@@ -169,6 +174,9 @@ func (r *Replay) post(ctx context.Context, l Letter) (busy time.Duration, err er
 		return 0, err
 	}
 	req.Header.Set("User-Agent", r.agent)
+	if r.claims != "" {
+		wire.SetNode(req.Header, r.claims)
+	}
 	wire.Batch{
 		Stream: l.Stream, First: l.Seq, Last: l.Seq, Schema: wire.Schema, Assigned: l.Seq,
 		ID: fmt.Sprintf("%s-%d-%d", l.Stream[:8], l.Seq, l.Seq),

@@ -3,6 +3,9 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,5 +73,29 @@ func TestAFolderThatNoAgentUsedIsSaid(t *testing.T) {
 	}
 	if letters, err := DeadLetters(dir); err != nil || letters != nil {
 		t.Errorf("letters of a folder without any: %v, %v", letters, err)
+	}
+}
+
+func TestALetterIsSentAgainAsTheNodeThatTheAgentIs(t *testing.T) {
+	with := certified(t)
+	with.Agent.NodeID = "auto"
+	without := with
+	without.TLS.ClientCert, without.TLS.ClientKey, without.Agent.NodeID = "", "", "lab-7"
+	for want, c := range map[string]*Config{"": &with, "lab-7": &without} {
+		var got string
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = r.Header.Get("Rea-Node")
+			fmt.Fprint(w, `{"last":7}`)
+		}))
+		c.Networking.Endpoint, c.TLS.Verify = server.URL, false
+		replay, err := NewReplay(c, "1.2.3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = replay.Send(t.Context(), Letter{Stream: strings.Repeat("0a", 16), Seq: 7, Line: []byte("{}")})
+		if err != nil || got != want {
+			t.Errorf("named %q, want %q: %v", got, want, err)
+		}
+		server.Close()
 	}
 }

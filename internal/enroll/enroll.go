@@ -159,8 +159,8 @@ func sweep(dir string, patterns ...string) error {
 	return errors.Join(errs...)
 }
 
-// write writes the authority and then, in one step, the key with its certificate:
-// the machine is an agent when that stands.
+// write writes the authority, and the key with its certificate in one step: the
+// machine is an agent when that stands.
 func (e *Enrolled) write(ca *x509.Certificate, key crypto.Signer, certs []*x509.Certificate, force bool) error {
 	text, err := identity.EncodePair(key, certs)
 	if err != nil {
@@ -177,14 +177,36 @@ func (e *Enrolled) write(ca *x509.Certificate, key crypto.Signer, certs []*x509.
 			return errors.Join(fmt.Errorf("another authority is in %s: %w", e.CA, fs.ErrExist), err)
 		}
 	}
-	if err := durable.WriteFile(e.CA, identity.EncodeCertificates(ca), 0o644); err != nil {
-		return err
+	for _, f := range e.files(before, identity.EncodeCertificates(ca), text) {
+		if err := durable.WriteFile(f.name, f.text, f.mode); err != nil {
+			if f.name == e.Pair && before != nil {
+				err = errors.Join(err, durable.WriteFile(e.CA, before, 0o644))
+			}
+			return err
+		}
 	}
-	err = durable.WriteFile(e.Pair, text, 0o600)
-	if err != nil && before != nil {
-		err = errors.Join(err, durable.WriteFile(e.CA, before, 0o644))
+	return nil
+}
+
+type file struct {
+	name string
+	text []byte
+	mode fs.FileMode
+}
+
+// files are what is written, in that order. An authority that is replaced is
+// trusted until the pair is there: whenever the machine stops, it is the agent that
+// it was or the new one, and trusts the server of that one.
+func (e *Enrolled) files(before, ca, pair []byte) []file {
+	now := file{e.Pair, pair, 0o600}
+	switch {
+	case before == nil:
+		return []file{{e.CA, ca, 0o644}, now}
+	case bytes.Equal(before, ca):
+		return []file{now}
 	}
-	return err
+	both := bytes.Join([][]byte{before, ca}, []byte("\n"))
+	return []file{{e.CA, both, 0o644}, now, {e.CA, ca, 0o644}}
 }
 
 func plainTransport(first *identity.FirstContact) *http.Transport {

@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -213,6 +214,57 @@ func TestNothingIsOverwrittenUnlessForced(t *testing.T) {
 	}
 	if _, err := load(elsewhere); err != nil {
 		t.Error(err)
+	}
+}
+
+// Wherever an enrolment stops that replaces another authority's, the machine has a
+// pair and trusts the server that takes it.
+func TestAReplacementThatIsCutShortLeavesAnAgent(t *testing.T) {
+	old, fresh := newOffice(t), newOffice(t)
+	for steps := range 4 { // with three of them it is whole
+		dir := t.TempDir()
+		if _, err := old.enrol(old.token(), dir, false); err != nil {
+			t.Fatal(err)
+		}
+		elsewhere := t.TempDir()
+		if _, err := fresh.enrol(fresh.token(), elsewhere, false); err != nil {
+			t.Fatal(err)
+		}
+		read := func(dir, name string) []byte {
+			t.Helper()
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		e := &Enrolled{Pair: filepath.Join(dir, PairFile), CA: filepath.Join(dir, identity.CAFile)}
+		was, is := read(dir, PairFile), read(elsewhere, PairFile)
+		files := e.files(read(dir, identity.CAFile), read(elsewhere, identity.CAFile), is)
+		if len(files) != 3 {
+			t.Fatalf("%d files are written", len(files))
+		}
+		for _, f := range files[:steps] {
+			if err := os.WriteFile(f.name, f.text, f.mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := load(dir); err != nil {
+			t.Errorf("after %d files: %v", steps, err)
+		}
+		server := fresh.ca.Cert
+		switch now := read(dir, PairFile); {
+		case bytes.Equal(now, was):
+			server = old.ca.Cert
+		case !bytes.Equal(now, is):
+			t.Errorf("after %d files: neither pair", steps)
+		}
+		if !bytes.Contains(read(dir, identity.CAFile), identity.EncodeCertificates(server)) {
+			t.Errorf("after %d files the server of its pair is not trusted", steps)
+		}
+		if steps == len(files) && !bytes.Equal(read(dir, identity.CAFile), identity.EncodeCertificates(fresh.ca.Cert)) {
+			t.Error("the old authority is trusted still")
+		}
 	}
 }
 

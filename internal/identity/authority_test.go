@@ -137,7 +137,7 @@ func TestCertificatesOfBothKindsOfKeysMeet(t *testing.T) {
 		}
 		server := make("server", ServerFile, func(p any) (*x509.Certificate, error) { return a.SignServer(p, []string{"rea.test", "::1"}, time.Hour) })
 		agent := make("agent", AgentFile, func(p any) (*x509.Certificate, error) { return a.SignAgent(p, uuid, time.Hour) })
-		serverConf, err := ServerTLS(Server{server + "/server.crt", server + "/server.key", server + "/ca.crt"})
+		serverConf, err := ServerTLS(Server{CertFile: server + "/server.crt", KeyFile: server + "/server.key", ClientCAFile: server + "/ca.crt"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func TestTheKeyExchangeIsHybridAndPostQuantum(t *testing.T) {
 	ca := authority(t)
 	server := issue(t, &ca, serverTemplate(x509.ExtKeyUsageServerAuth), from, to)
 	agent := issue(t, &ca, agentTemplate(x509.ExtKeyUsageClientAuth), from, to)
-	serverConf, err := ServerTLS(Server{server.cert, server.key, ca.cert})
+	serverConf, err := ServerTLS(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 	if err != nil {
 		t.Fatal(err)
 	}

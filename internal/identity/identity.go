@@ -4,7 +4,8 @@
 // An agent is the UUID in the URI of its certificate's subject alternative
 // names, spiffe://ORG/agent/UUID; nothing that it writes in a request can make
 // it another one (Node). Both sides speak TLS 1.3 and HTTP/1.1, and the server
-// wants a certificate of the client (LoadClient, LoadServer). A Live keeps what was
+// wants a certificate of the client, unless its operator says otherwise
+// (LoadClient, LoadServer). A Live keeps what was
 // loaded in step with its files; a Denylist says who is not let in although an
 // authority vouches for them. Generate makes the certificates of a local set-up,
 // an Authority those of any other.

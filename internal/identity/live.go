@@ -157,18 +157,21 @@ type glimpse struct {
 	size int64
 	time time.Time
 	mode os.FileMode
+	file os.FileInfo       // tells which file has the name; nil where there is none
 	sum  [sha256.Size]byte // of its content, or of why it could not be read
 	old  bool              // its time tells it from any other content
 }
 
-// again looks at the file again. The content is read only where size, mode and
-// time do not prove that it is what it was.
+// again looks at the file again. The content is read only where it is the same
+// file, and its size, mode and time prove that it is what it was.
 func (g glimpse) again() glimpse {
 	n := glimpse{name: g.name}
 	info, err := os.Stat(g.name)
 	if err == nil {
 		n.size, n.time, n.mode = info.Size(), info.ModTime(), info.Mode()
-		if g.old && g.size == n.size && g.time.Equal(n.time) && g.mode == n.mode {
+		n.file = info
+		same := n.numbered() && g.file != nil && os.SameFile(g.file, info)
+		if same && g.old && g.size == n.size && g.time.Equal(n.time) && g.mode == n.mode {
 			return g
 		}
 		n.sum, err = sumOf(g.name, info)
@@ -179,6 +182,14 @@ func (g glimpse) again() glimpse {
 	}
 	n.old = time.Since(n.time) > settle
 	return n
+}
+
+// numbered reports whether the file can be told from others. Windows asks for the
+// number of a file when it is first compared, by name: that must not be when
+// another one has the name.
+func (g glimpse) numbered() bool {
+	also := g.file
+	return os.SameFile(g.file, also)
 }
 
 func sumOf(name string, info os.FileInfo) (sum [sha256.Size]byte, err error) {

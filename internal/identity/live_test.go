@@ -170,6 +170,34 @@ func TestAnotherContentOfTheSameTimeAndSizeIsAChangeWhileItIsNew(t *testing.T) {
 	}
 }
 
+// What took the place of an old file can have its size, mode and time: those of
+// what cp -p or tar restored, say.
+func TestAnotherFileOfTheSameTimeAndSizeIsAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := follow(t, "one")
+		at := time.Now().Add(-time.Hour)
+		dress := func(name string) {
+			t.Helper()
+			if err := os.Chtimes(name, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dress(f.file)
+		f.run()
+		next := f.file + ".new"
+		if err := os.WriteFile(next, []byte("two"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dress(next)
+		if err := os.Rename(next, f.file); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.after(5 * time.Second); got != "two" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 func TestSetsAreLoadedThatAreNotValidNow(t *testing.T) {
 	from, to := valid()
 	ca := authority(t)
@@ -197,7 +225,7 @@ func TestASetAdmitsWhoItsAuthoritiesVouchFor(t *testing.T) {
 	from, to := valid()
 	ca, other := authority(t), authority(t)
 	server := issue(t, &ca, serverTemplate(), from, to)
-	set, err := LoadServer(Server{server.cert, server.key, ca.cert})
+	set, err := LoadServer(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ type Client struct {
 type Set struct {
 	TLS   *tls.Config       // for the handshakes to come; not to be changed
 	Leaf  *x509.Certificate // what this side shows; nil where that is nothing
+	Open  bool              // of a server: who shows no certificate gets through the handshake as well
 	own   bundle            // Leaf and what is sent along; empty without Leaf
 	cas   bundle            // whom this side trusts; empty for the system's list
 	roots *x509.CertPool    // of a server: cas as a pool
@@ -97,6 +98,10 @@ func LoadClient(c Client) (*Set, error) {
 type Server struct {
 	CertFile, KeyFile string
 	ClientCAFile      string // who may vouch for agents
+
+	// Optional lets agents show no certificate. One that is shown must be right all
+	// the same: what is wrong with it is never passed over.
+	Optional bool
 }
 
 // ServerTLS returns the configuration of the listener for agents, if all that it
@@ -115,7 +120,7 @@ func ServerTLS(c Server) (*tls.Config, error) {
 // LoadServer loads what the listener for agents is made of. It takes what is not
 // valid yet or any more: see Check.
 func LoadServer(c Server) (*Set, error) {
-	s := newSet("")
+	s := newSet(fmt.Sprint(c.Optional))
 	pair, err := s.show("server", c.CertFile, c.KeyFile, x509.ExtKeyUsageServerAuth)
 	if err != nil {
 		return nil, err
@@ -126,6 +131,9 @@ func LoadServer(c Server) (*Set, error) {
 	s.TLS.Certificates = []tls.Certificate{*pair}
 	s.TLS.ClientCAs = s.roots
 	s.TLS.ClientAuth = tls.RequireAndVerifyClientCert
+	if s.Open = c.Optional; s.Open {
+		s.TLS.ClientAuth = tls.VerifyClientCertIfGiven
+	}
 	// A resumed session would outlive the withdrawal of its authority.
 	s.TLS.SessionTicketsDisabled = true
 	return s, nil

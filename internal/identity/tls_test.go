@@ -127,7 +127,7 @@ func TestHandshakes(t *testing.T) {
 		{"no client certificate", with(func(c *Client) { c.CertFile, c.KeyFile = "", "" }), "wants a client certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			serverConf, err := ServerTLS(Server{server.cert, server.key, ca.cert})
+			serverConf, err := ServerTLS(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestHandshakesWithBadCertificates(t *testing.T) {
 		{"a server with an agent's certificate", issue(t, &ca, serverTemplate(x509.ExtKeyUsageClientAuth), from, to), agent, "not made for a server"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			serverConf, err := ServerTLS(Server{server.cert, server.key, ca.cert})
+			serverConf, err := ServerTLS(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -211,7 +211,7 @@ func TestOnlyTLS13AndHTTP11AreSpoken(t *testing.T) {
 	ca := authority(t)
 	server := issue(t, &ca, serverTemplate(x509.ExtKeyUsageServerAuth), from, to)
 	agent := issue(t, &ca, agentTemplate(x509.ExtKeyUsageClientAuth), from, to)
-	serverConf, err := ServerTLS(Server{server.cert, server.key, ca.cert})
+	serverConf, err := ServerTLS(Server{CertFile: server.cert, KeyFile: server.key, ClientCAFile: ca.cert})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -184,6 +184,7 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 	for _, t := range l.tees {
 		t.write(l.buf, n)
 	}
+	stream := l.keeper.Stream() // Renew may change it while this waits
 	wait, err := l.keeper.Keep(l.buf, first, n)
 	l.mu.Unlock()
 	if err == nil && wait != nil {
@@ -196,7 +197,7 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 		return 0, false, err
 	}
 	p.Lost(Keep, event.Missing{
-		Cause: causeOf(err), Stream: l.keeper.Stream(), First: first, Last: first + uint64(n) - 1, Count: uint64(n),
+		Cause: causeOf(err), Stream: stream, First: first, Last: first + uint64(n) - 1, Count: uint64(n),
 		Since: events[0].Time, Until: events[len(events)-1].Time,
 	}, err)
 	return taken, false, nil

@@ -547,3 +547,34 @@ func TestARenewedLaneGoesOnInItsNewStream(t *testing.T) {
 	b.emit(t, event.Agent, "still there")
 	wantSaid(t, evidence, "1 gap renumbered 2 of a7-8", "2 agent still there")
 }
+
+// A slow shelf fails when it is told to.
+type slow struct {
+	*shelf
+	told chan error
+}
+
+func (s *slow) Keep([]byte, uint64, int) (func(context.Context) error, error) {
+	return func(context.Context) error { return <-s.told }, nil
+}
+
+// Who waits for a keeper holds no lock, and the lane may get a new stream meanwhile.
+func TestALossIsOfTheStreamThatGaveItsNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		metrics, evidence := &slow{newShelf("a", 7), make(chan error)}, newShelf("e", 1)
+		b := newBench(metrics, evidence)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b.emit(t, event.CPU, "lost")
+		}()
+		synctest.Wait()
+		if err := b.Renew(metrics, func() error { metrics.stream, metrics.next = strings.Repeat("b", 32), 1; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		metrics.told <- errDisk
+		<-done
+		b.Declare(t.Context())
+		wantSaid(t, evidence, "1 gap write_failed 1 of a7-7")
+	})
+}

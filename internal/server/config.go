@@ -33,6 +33,7 @@ type ServerSection struct {
 type TLSSection struct {
 	CertFile, KeyFile, ClientCAFile string
 
+	ClientAuth   string // require, optional
 	DenylistFile string // "": nobody is denied
 }
 
@@ -112,6 +113,7 @@ func defaults(goos, programData string) Config {
 	}
 	return Config{
 		Server: ServerSection{Listen: "127.0.0.1:8443", DataDir: data},
+		TLS:    TLSSection{ClientAuth: "require"},
 		Enroll: EnrollSection{Life: 7 * 24 * time.Hour},
 		Limits: LimitsSection{
 			MaxBodyBytes:     wire.BatchBytes,
@@ -168,6 +170,8 @@ func (c *Config) Keys() []config.Key {
 			Usage: "Its key, PEM; nobody else may read the file."},
 		{Name: "tls.client_ca_file", Value: config.Path(&t.ClientCAFile, "the path of a PEM file"),
 			Usage: "The certificate authority that agents' certificates must come from, PEM; needed to receive."},
+		{Name: "tls.client_auth", Value: config.Enum(&t.ClientAuth, "require", "optional"),
+			Usage: `Whether agents must show a certificate. With "optional" whoever reaches the server can deliver in the name of any agent that has never shown one.`},
 		{Name: "tls.denylist_file", Value: config.Path(&t.DenylistFile, "the path of a file"),
 			Usage: "Who is not let in although an authority vouches for them, a JSON object a line, as rea-server pki revoke writes it. Looked at every second; it closes connections, too."},
 	}

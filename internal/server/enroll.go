@@ -13,6 +13,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/server/guard"
 	"github.com/rea-agent/rea/internal/server/pki"
 	"github.com/rea-agent/rea/internal/server/registrar"
 )
@@ -34,13 +35,14 @@ type issuer struct {
 }
 
 // issuer opens the authority and takes the port, as far as the configuration says.
-func (o *Options) issuer(g *gate, set *metric.Set) (*issuer, error) {
+func (o *Options) issuer(g *gate, set *metric.Set, door *guard.Guard) (*issuer, error) {
 	c := &o.Config.Enroll
 	if c.PKIDir == "" {
 		return nil, nil
 	}
 	r, err := registrar.New(registrar.Options{
 		Dir: c.PKIDir, Life: c.Life, Admits: g.trusts, Denied: g.denies, Metrics: set, Log: o.Log,
+		Refused: func(r *http.Request) { door.Refused(r, "renew") }, Said: g.said.said,
 	})
 	if err != nil {
 		return nil, &kind{err, ErrConfig}

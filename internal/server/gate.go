@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/server/ingest"
 	"github.com/rea-agent/rea/internal/trouble"
 	"github.com/rea-agent/rea/internal/trust"
 	"github.com/rea-agent/rea/internal/wire"
@@ -42,9 +44,10 @@ type gate struct {
 
 // A tenant is an open connection.
 type tenant struct {
-	set   *identity.Set // by which it was let in, or looked at last; nil before the handshake
-	cert  []*x509.Certificate
-	leave time.Time // it is being told why it may not stay, and closed with the answer, at latest now
+	set   *identity.Set       // by which it was let in, or looked at last; nil before the handshake
+	asked bool                // it has made a request, so the handshake is over
+	cert  []*x509.Certificate // that it has shown; none where it need not
+	leave time.Time           // it is being told why it may not stay, and closed with the answer, at latest now
 }
 
 // farewell is how long an answer that says why a connection is closed may take.
@@ -52,6 +55,12 @@ const farewell = time.Second
 
 func newGate(certs *trust.Keeper, deny *identity.Live[*identity.Denylist], set *metric.Set, log *slog.Logger) *gate {
 	trust.Measure(set, deny.State, "denylist")
+	set.Func("rea_tls_client_auth_optional", "Whether clients may deliver without a certificate: 1 or 0.", func() float64 {
+		if certs.Set().Open {
+			return 1
+		}
+		return 0
+	})
 	set.Func("rea_tls_denylist_entries", "Entries of the denylist in use.", func() float64 { return float64(len(deny.Value().All())) })
 	return &gate{
 		certs: certs, deny: deny, log: log, said: newComplaints(log), tenants: map[net.Conn]*tenant{},
@@ -88,8 +97,8 @@ func (g *gate) watch(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		g.tenants[conn.NetConn()] = new(tenant)
 	case http.StateActive:
-		if t := g.tenants[conn.NetConn()]; t != nil && t.cert == nil {
-			t.cert = conn.ConnectionState().PeerCertificates
+		if t := g.tenants[conn.NetConn()]; t != nil && !t.asked {
+			t.asked, t.cert = true, conn.ConnectionState().PeerCertificates
 		}
 	case http.StateClosed, http.StateHijacked:
 		delete(g.tenants, conn.NetConn())
@@ -136,7 +145,7 @@ func (g *gate) served() map[net.Conn]tenant {
 	defer g.mu.Unlock()
 	list := make(map[net.Conn]tenant, len(g.tenants))
 	for raw, t := range g.tenants {
-		if t.cert != nil {
+		if t.asked {
 			list[raw] = *t
 		}
 	}
@@ -172,7 +181,7 @@ func (g *gate) context(ctx context.Context, c net.Conn) context.Context {
 
 func (g *gate) close(raw net.Conn, t tenant, why error) {
 	_ = raw.Close() // not that of TLS, which could wait for the client
-	who := about(t.cert[0])
+	who := about(t.cert)
 	if g.said.said(who + why.Error()) {
 		g.log.Warn("connection closed: its certificate is not good any more", "client", raw.RemoteAddr().String(), "reason", why.Error(), "certificate", who)
 	}
@@ -190,6 +199,9 @@ func (g *gate) stay(t tenant, set *identity.Set, now time.Time) error {
 	if t.set == nil || t.set == set || t.set.Same(set) {
 		return nil
 	}
+	if len(t.cert) == 0 && set.Open {
+		return nil
+	}
 	return set.Admits(t.cert, now)
 }
 
@@ -201,13 +213,37 @@ func (g *gate) refuse(cert []*x509.Certificate, now time.Time) error {
 	if now.After(cert[0].NotAfter) {
 		return errExpired
 	}
-	if d := g.deny.Value().Denies(cert); d != nil {
-		if d.Reason != "" {
-			return fmt.Errorf("%w (%s)", errRevoked, d.Reason)
-		}
-		return errRevoked
+	return revoked(g.deny.Value().Denies(cert))
+}
+
+// revoked is the error of a denial.
+func revoked(d *identity.Denial) error {
+	switch {
+	case d == nil:
+		return nil
+	case d.Reason != "":
+		return fmt.Errorf("%w (%s)", errRevoked, d.Reason)
 	}
-	return nil
+	return errRevoked
+}
+
+// claimed returns nil where a client without a certificate may deliver as the node
+// that it names: where the operator wants it so, and for nobody who has another way
+// to prove who it is, or was told to stay away. proven tells who has shown a
+// certificate.
+func (g *gate) claimed(ctx context.Context, node string, proven func(context.Context, string) (bool, error)) error {
+	if !g.certs.Set().Open {
+		return fmt.Errorf("%w: this server wants one of every client", ingest.ErrNotAllowed)
+	}
+	node = strings.ToLower(node) // as certificates have it: nor does anybody pass for an agent by capitals
+	if why := revoked(g.deny.Value().DeniesIssued("", "", node)); why != nil {
+		return fmt.Errorf("%w: %w", ingest.ErrNotAllowed, why)
+	}
+	known, err := proven(ctx, node)
+	if err == nil && known {
+		err = fmt.Errorf("%w: this agent has shown one before", ingest.ErrNotAllowed)
+	}
+	return err
 }
 
 // follow keeps the denylist in step with its file until ctx ends.
@@ -224,20 +260,24 @@ func (g *gate) follow(ctx context.Context) {
 	})
 }
 
-// about names a certificate for the log.
-func about(c *x509.Certificate) string {
-	if node, err := identity.Node(c); err == nil {
+// about names who has shown these certificates, for the log.
+func about(shown []*x509.Certificate) string {
+	if len(shown) == 0 {
+		return "none"
+	}
+	if node, err := identity.Node(shown[0]); err == nil {
 		return node
 	}
-	return "serial " + c.SerialNumber.Text(16)
+	return "serial " + identity.Serial(shown[0])
 }
 
 // handler refuses requests of who is not served, before anything else of them is
-// looked at.
-func (g *gate) handler(next http.Handler) http.Handler {
+// looked at, and tells refused of each.
+func (g *gate) handler(next http.Handler, refused func(r *http.Request, reason string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil {
 			if err := g.refuse(r.TLS.PeerCertificates, time.Now()); err != nil {
+				refused(r, "denied")
 				g.answer(w, r, err)
 				return
 			}
@@ -249,7 +289,7 @@ func (g *gate) handler(next http.Handler) http.Handler {
 func (g *gate) answer(w http.ResponseWriter, r *http.Request, err error) {
 	g.denied.Inc()
 	g.dismiss(r)
-	who := about(r.TLS.PeerCertificates[0])
+	who := about(r.TLS.PeerCertificates)
 	if g.said.said(who + err.Error()) {
 		g.log.Warn("request refused", "status", http.StatusForbidden, "reason", err.Error(), "certificate", who, "client", r.RemoteAddr)
 	}

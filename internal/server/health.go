@@ -27,6 +27,10 @@ func listenStatus(c *StatusSection, set *metric.Set, version string, report func
 // lets nobody in, and so fails.
 func (g *gate) health(version string, started time.Time) status.Report {
 	r := status.Report{Status: status.OK, Version: version, UptimeSeconds: time.Since(started).Seconds(), TLS: g.certs.Report()}
+	r.TLS.ClientAuth = "require"
+	if g.certs.Set().Open {
+		r.TLS.ClientAuth = optional
+	}
 	if r.TLS.State != status.OK {
 		r.Status, r.Reasons = status.Degraded, []string{r.TLS.LastError}
 	}

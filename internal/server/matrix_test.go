@@ -115,7 +115,7 @@ type matrix struct {
 	next                              uint64 // number of the next event
 }
 
-func newMatrix(t *testing.T) *matrix {
+func newMatrix(t *testing.T, clientAuth string) *matrix {
 	m := &matrix{t: t}
 	m.ca = authority(t, "a CA", nil, nil)
 	m.deep = authority(t, "a root", nil, nil)
@@ -128,6 +128,7 @@ func newMatrix(t *testing.T) *matrix {
 	m.running = start(t, func(c *Config) {
 		apart(c)
 		all := bytes.Join([][]byte{m.ca.pem(), m.deep.pem(), m.stale.pem()}, nil)
+		c.TLS.ClientAuth = clientAuth
 		c.TLS.DenylistFile = filepath.Join(filepath.Dir(c.TLS.ClientCAFile), "revoked.jsonl")
 		c.Limits.ReadTimeout = time.Second
 		c.Limits.SlowAfter, c.Limits.CutAfter = 0, 0 // many of these are what nobody honest does
@@ -342,7 +343,11 @@ func (m *matrix) speaking(change func(*tls.Config)) string {
 
 // body sends a body that may have lines of somebody else.
 func (m *matrix) body(body []byte, first, last uint64, head func(http.Header)) string {
-	c := m.client(m.showing(m.leaf(m.ca, nil).chain()))
+	return m.bodyAs(m.showing(m.leaf(m.ca, nil).chain()), body, first, last, head)
+}
+
+func (m *matrix) bodyAs(conf *tls.Config, body []byte, first, last uint64, head func(http.Header)) string {
+	c := m.client(conf)
 	defer c.CloseIdleConnections()
 	req, err := http.NewRequest(http.MethodPost, "https://"+m.addr+wire.IngestPath, bytes.NewReader(body))
 	if err != nil {
@@ -358,10 +363,52 @@ func (m *matrix) body(body []byte, first, last uint64, head func(http.Header)) s
 	}
 	defer resp.Body.Close()
 	var a wire.Answer
+	err = json.NewDecoder(resp.Body).Decode(&a)
+	return outcome(resp.StatusCode, a, err)
+}
+
+// claims sends the next event of a node, as one that names a node in the head.
+func (m *matrix) claims(node, of string, conf *tls.Config) string {
+	m.next++
+	return m.bodyAs(conf, m.lines(of, m.next, m.next), m.next, m.next, func(h http.Header) {
+		if node != "" {
+			wire.SetNode(h, node)
+		}
+	})
+}
+
+// asks is claims with no certificate and no event.
+func (m *matrix) asks(node string) string {
+	c := m.client(m.bare())
+	defer c.CloseIdleConnections()
+	req, err := http.NewRequest(http.MethodPost, "https://"+m.addr+wire.ResumePath, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	wire.Resume{Stream: stream, Assigned: 1000, Instance: stream}.SetHeader(req.Header)
+	wire.SetNode(req.Header, node)
+	resp, err := c.Do(req)
+	if err != nil {
+		return outcome(0, wire.Answer{}, err)
+	}
+	defer resp.Body.Close()
+	var a wire.Answer
 	return outcome(resp.StatusCode, a, json.NewDecoder(resp.Body).Decode(&a))
 }
 
-const elsewhere = "0190d1c0-0000-7000-8000-00000000000b"
+// bare is the configuration of an agent that shows no certificate.
+func (m *matrix) bare() *tls.Config {
+	conf := m.trusting()
+	conf.GetClientCertificate = nil
+	return conf
+}
+
+// Nodes beside that of the matrix.
+const (
+	elsewhere = "0190d1c0-0000-7000-8000-00000000000b"
+	stranger  = "0190d1c0-0000-7000-8000-00000000000c" // never shows a certificate
+	third     = "0190d1c0-0000-7000-8000-00000000000d"
+)
 
 func path(p string) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.URIs[0].Path = p }
@@ -378,7 +425,7 @@ func times(from, to time.Duration) func(*x509.Certificate) {
 // Who gets in, and who does not: each case is one way of being the wrong one, or
 // the right one in an unusual way. The table is printed with -v.
 func TestTheMatrixOfIdentities(t *testing.T) {
-	m := newMatrix(t)
+	m, o := newMatrix(t, "require"), newMatrix(t, "optional")
 	agent := m.leaf(m.ca, nil)
 	all := identity.Client{Verify: true}
 	cases := []struct {
@@ -390,9 +437,7 @@ func TestTheMatrixOfIdentities(t *testing.T) {
 		{"agent", "a key of RSA, 2048 bits", "200", func() string { return m.shows(m.leafOf(m.ca, "rsa", nil)) }},
 		{"agent", "a key of P-384", "200", func() string { return m.shows(m.leafOf(m.ca, "p384", nil)) }},
 		{"agent", "no certificate", "no connection: the server wants a client certificate", func() string {
-			conf := m.trusting()
-			conf.GetClientCertificate = nil
-			return m.deliver(conf)
+			return m.deliver(m.bare())
 		}},
 		{"agent", "a certificate without its key", "no connection: the server ended the TLS handshake", func() string {
 			return m.deliver(m.showing(&tls.Certificate{Certificate: [][]byte{agent.cert.Raw}, PrivateKey: newKey(t, "")}))
@@ -533,6 +578,64 @@ func TestTheMatrixOfIdentities(t *testing.T) {
 		}},
 		{"revoked", "another agent meanwhile", "200", func() string { return m.shows(agent) }},
 
+		{"require", "no certificate, a name in the head", "no connection: the server wants a client certificate", func() string { return m.claims(elsewhere, elsewhere, m.bare()) }},
+		{"optional", "no certificate, a node that nobody knows", "200", func() string { return o.claims(stranger, stranger, o.bare()) }},
+		{"optional", "no certificate, no name", "403 a verified client certificate is needed, or the name of a node: header Rea-Node is missing", func() string { return o.claims("", stranger, o.bare()) }},
+		{"optional", "no certificate, a name that is a path", "403 a verified client certificate is needed, or the name of a node: header Rea-Node: want", func() string { return o.claims("../"+stranger, stranger, o.bare()) }},
+		{"optional", "no certificate, events of another node", "403 node is", func() string { return o.claims(stranger, elsewhere, o.bare()) }},
+		{"optional", "no certificate, asks for its stream", "200", func() string { return o.asks(stranger) }},
+		{"optional", "a certificate", "200", func() string { return o.shows(o.leaf(o.ca, nil)) }},
+		{"optional", "a certificate, another name in the head", "200", func() string { return o.claims(stranger, o.node, o.showing(o.leaf(o.ca, nil).chain())) }},
+		{"optional", "a certificate, head and events of another node", "403 node is", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(o.ca, nil).chain())) }},
+		{"optional", "no certificate, for an agent that has one", "403 not without a certificate: this agent has shown one before", func() string { return o.claims(o.node, o.node, o.bare()) }},
+		{"optional", "no certificate, for one that has one, in capitals", "403 not without a certificate: this agent has shown one before", func() string {
+			return o.claims(strings.ToUpper(o.node), strings.ToUpper(o.node), o.bare())
+		}},
+		{"optional", "no certificate, asks for an agent that has one", "403 not without a certificate", func() string { return o.asks(o.node) }},
+		{"optional", "of another CA", "no connection: the server does not trust", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(o.stranger, nil).chain())) }},
+		{"optional", "signed by itself", "no connection: the server does not trust", func() string { return o.claims(stranger, stranger, o.showing(o.leaf(nil, nil).chain())) }},
+		{"optional", "expired", "no connection: the server says that this agent's certificate has expired", func() string {
+			return o.claims(stranger, stranger, o.showing(o.leaf(o.ca, times(-2*time.Hour, -time.Minute)).chain()))
+		}},
+		{"optional", "of a server", "no connection: the server refuses this agent's certificate", func() string {
+			return o.claims(stranger, stranger, o.showing(o.leaf(o.ca, uses(x509.ExtKeyUsageServerAuth)).chain()))
+		}},
+		{"optional", "a certificate without its key", "no connection: the server ended the TLS handshake", func() string {
+			return o.claims(stranger, stranger, o.showing(&tls.Certificate{Certificate: [][]byte{o.leaf(o.ca, nil).cert.Raw}, PrivateKey: newKey(t, "")}))
+		}},
+		{"optional", "a certificate that names no agent, a name in the head", "403 the certificate names no agent", func() string {
+			return o.claims(stranger, stranger, o.showing(o.leaf(o.ca, func(c *x509.Certificate) { c.URIs = nil }).chain()))
+		}},
+		{"optional", "revoked by name, no certificate", "403 not without a certificate: this agent was revoked (lost)", func() string {
+			if got := o.claims(elsewhere, elsewhere, o.bare()); got != "200" {
+				return "before: " + got
+			}
+			o.revoke(identity.Denial{Node: elsewhere, Reason: "lost"})
+			return o.soon(func() string { return o.claims(elsewhere, elsewhere, o.bare()) })
+		}},
+		{"optional", "revoked by key, comes without", "403 not without a certificate: this agent has shown one before", func() string {
+			leaf := o.leaf(o.ca, path("/agent/"+third))
+			if got := o.claims("", third, o.showing(leaf.chain())); got != "200" {
+				return "before: " + got
+			}
+			o.revoke(identity.Denial{SPKI: identity.SPKI(leaf.cert)})
+			if got := o.soon(func() string { return o.claims("", third, o.showing(leaf.chain())) }); !strings.HasPrefix(got, "403 this agent was revoked") {
+				return "revoked: " + got
+			}
+			return o.claims(third, third, o.bare())
+		}},
+		{"optional", "without one, then with one, then without", "200, 200, 403", func() string {
+			const late = "0190d1c0-0000-7000-8000-00000000000f"
+			conf := o.showing(o.leaf(o.ca, path("/agent/"+late)).chain())
+			return o.claims(late, late, o.bare()) + ", " + o.claims("", late, conf) + ", " + o.claims(late, late, o.bare())[:3]
+		}},
+		{"optional", "no certificate, HTTP/2 by ALPN", "no connection: the server does not speak HTTP/1.1", func() string {
+			conf := o.bare()
+			conf.NextProtos = []string{"h2"}
+			return o.claims(stranger, stranger, conf)
+		}},
+		{"optional", "another one without meanwhile", "200", func() string { return o.claims(stranger, stranger, o.bare()) }},
+
 		{"server", "all is right", "connected", func() string { return m.meets(m.server.chain(), all, nil) }},
 		{"server", "expired", "no connection: the server's certificate, or its authority's, has expired", func() string { return m.meets(m.host(times(-2*time.Hour, -time.Hour), m.ca).chain(), all, nil) }},
 		{"server", "not yet valid", "no connection: the server's certificate is not valid before", func() string { return m.meets(m.host(times(time.Hour, 2*time.Hour), m.ca).chain(), all, nil) }},
@@ -609,5 +712,20 @@ func TestTheMatrixOfIdentities(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+	open, err := OpenReader(o.config.Server.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	hosts, err := open.Hosts(t.Context())
+	if err != nil || len(hosts) != 5 {
+		t.Errorf("%d hosts, %v", len(hosts), err)
+	}
+	for _, h := range hosts {
+		certified := h.Node == o.node || h.Node == third
+		if certified && h.Unproven > 0 || !certified && h.Unproven == 0 || h.Node == stranger && h.Unproven != h.Events {
+			t.Errorf("%s: %d of %d events came without a certificate", h.Node, h.Unproven, h.Events)
+		}
 	}
 }

@@ -9,13 +9,16 @@ import (
 )
 
 // An Authority is a certificate authority in a folder, a Made what it issued as
-// files, an Issued the same as its register has it, and a Denial who is not let in.
+// files, an Issued the same as its register has it, a Denial who is not let in, and
+// a Revocation what that leaves.
 type (
 	Authority = pki.Folder
 	Made      = pki.Made
 	Issued    = pki.Issued
 	Denial    = identity.Denial
 	FileError = identity.FileError
+
+	Revocation = pki.Revocation
 )
 
 // The errors of an Authority that are about what it is asked.
@@ -51,7 +54,7 @@ func ListIssued(dir, file string) ([]Issued, *identity.Denylist, error) {
 }
 
 // Revoke adds a certificate or an agent to a denylist.
-func Revoke(dir, which, reason, file string, foreign bool) (Denial, error) {
+func Revoke(dir, which, reason, file string, foreign bool) (Revocation, error) {
 	return pki.Revoke(dir, which, reason, file, foreign)
 }
 

@@ -50,6 +50,7 @@ type follower struct {
 	o     *Options
 	files []string // that decided the last time
 	later string   // keys that were said to need a restart
+	open  bool     // that certificates are not required, as it was said last
 }
 
 func (f *follower) load() (*identity.Set, []string, error) {
@@ -63,12 +64,27 @@ func (f *follower) load() (*identity.Set, []string, error) {
 	}
 	t := &c.TLS
 	f.files = []string{file, t.CertFile, t.KeyFile, t.ClientCAFile}
-	set, err := identity.LoadServer(identity.Server{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile})
+	set, err := identity.LoadServer(identity.Server{CertFile: t.CertFile, KeyFile: t.KeyFile, ClientCAFile: t.ClientCAFile, Optional: t.ClientAuth == optional})
 	if err != nil {
 		return nil, f.files, err
 	}
 	f.postpone(&c)
+	f.tellOpen(set.Open)
 	return set, f.files, nil
+}
+
+// optional is the client_auth of a server that takes events without certificates.
+const optional = "optional"
+
+// tellOpen says loudly what it means that nobody has to prove who it is.
+func (f *follower) tellOpen(open bool) {
+	switch {
+	case open && !f.open:
+		f.o.Log.Warn("CLIENT CERTIFICATES ARE NOT REQUIRED (tls.client_auth = \"optional\"): whoever reaches this server can deliver in the name of any agent that has never shown one")
+	case !open && f.open:
+		f.o.Log.Info("client certificates are required again; connections without one are closed")
+	}
+	f.open = open
 }
 
 // A denier loads the denylist that the configuration names as it is then; an empty

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -134,7 +135,7 @@ func TestAConnectionEndsWithItsCertificate(t *testing.T) {
 	here, there := net.Pipe()
 	defer there.Close()
 	there.SetReadDeadline(time.Now().Add(time.Minute))
-	g.tenants[here] = &tenant{cert: cert, set: g.certs.Set()}
+	g.tenants[here] = &tenant{asked: true, cert: cert, set: g.certs.Set()}
 	g.evict(end)
 	if len(g.tenants) != 1 || g.refuse(cert, end) != nil {
 		t.Error("ended before its time")
@@ -145,6 +146,45 @@ func TestAConnectionEndsWithItsCertificate(t *testing.T) {
 	}
 	if err := g.refuse(cert, end.Add(time.Second)); !errors.Is(err, errExpired) {
 		t.Errorf("a request of it: %v", err)
+	}
+}
+
+func TestWhoHasNoCertificateGoesWhenOneIsWantedAgain(t *testing.T) {
+	c, _, _ := configure(t)
+	c.TLS.ClientAuth = "optional"
+	now := c
+	var log bytes.Buffer
+	o := &Options{Config: c, Log: slog.New(slog.NewTextHandler(&log, nil)), Reload: func() (Config, string, error) { return now, "", nil }}
+	g, err := o.gate(new(metric.Set))
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := net.Pipe()
+	defer there.Close()
+	g.tenants[here] = &tenant{asked: true, set: g.certs.Set()}
+	fresh, other := net.Pipe() // in its handshake
+	defer other.Close()
+	g.tenants[fresh] = new(tenant)
+	if g.evict(time.Now()); len(g.tenants) != 2 {
+		t.Fatalf("it is closed:\n%s", log.String())
+	}
+	if report := g.health("", time.Now()); report.TLS.ClientAuth != "optional" || report.Status != "ok" {
+		t.Errorf("%+v", report)
+	}
+	now.TLS.ClientAuth = "require"
+	set, _, err := (&follower{o: o}).load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := g.stay(tenant{asked: true, set: g.certs.Set()}, set, time.Now()); why == nil {
+		t.Error("it stays")
+	}
+	g.close(here, *g.tenants[here], errors.New("gone"))
+	if _, err := there.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || g.tenants[here] != nil {
+		t.Errorf("it goes on: %v", err)
+	}
+	if n := strings.Count(log.String(), "CLIENT CERTIFICATES ARE NOT REQUIRED"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, log.String())
 	}
 }
 
@@ -159,11 +199,11 @@ func TestWhoIsToldWhyIsNotCutOffBeforeTheAnswer(t *testing.T) {
 	here, there := net.Pipe()
 	defer there.Close()
 	conn := tls.Server(here, &tls.Config{})
-	g.tenants[here] = &tenant{cert: cert, set: g.certs.Set()}
+	g.tenants[here] = &tenant{asked: true, cert: cert, set: g.certs.Set()}
 	r := httptest.NewRequest(http.MethodPost, "/ingest", nil).WithContext(g.context(t.Context(), conn))
 	r.TLS = &tls.ConnectionState{PeerCertificates: cert}
 	w := httptest.NewRecorder()
-	g.handler(nil).ServeHTTP(w, r)
+	g.handler(nil, func(*http.Request, string) {}).ServeHTTP(w, r)
 	if g.evict(time.Now()); w.Code != http.StatusForbidden || len(g.tenants) != 1 {
 		t.Errorf("answered %d, and %d connections are left", w.Code, len(g.tenants))
 	}

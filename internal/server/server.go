@@ -92,7 +92,8 @@ func Run(ctx context.Context, o Options) (err error) {
 			err = errors.Join(err, &kind{fmt.Errorf("close database: %w", cerr), ErrData})
 		}
 	}()
-	issuer, err := o.issuer(g, set)
+	door := guard.New(bounds(&c.Limits), identity.Node, set, log)
+	issuer, err := o.issuer(g, set, door)
 	if err != nil {
 		return err
 	}
@@ -101,9 +102,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	door := guard.New(bounds(&c.Limits), identity.Node, set, log)
 	watch := ingest.Watch{Metrics: set, Refused: door.Refused, Took: door.Took}
-	srv := httpServer(&c, g, door, ingest.New(keeper{db}, identity.Node, limits(&c.Limits), watch, log), issuer.renew(), log)
+	srv := httpServer(&c, g, door, ingest.New(keeper{db}, g.names(db.Proven), limits(&c.Limits), watch, log), issuer.renew(), log)
 	beside, stop := context.WithCancel(ctx)
 	var others sync.WaitGroup
 	defer others.Wait()
@@ -126,7 +126,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 func httpServer(c *Config, g *gate, door *guard.Guard, ingest, renew http.Handler, log *slog.Logger) *http.Server {
 	srv := &http.Server{
-		Handler:     door.Handler(g.handler(routes(ingest, renew, door))),
+		Handler:     door.Handler(g.handler(routes(ingest, renew, door), door.Refused)),
 		TLSConfig:   g.tls(),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return g.context(door.Context(ctx, c), c) },
 		ConnState: func(c net.Conn, s http.ConnState) {
@@ -206,11 +206,13 @@ func (k keeper) Put(ctx context.Context, b *ingest.Batch) (uint64, error) {
 	high, err := k.db.Put(ctx, &store.Batch{
 		Node: b.Node, Stream: b.Stream, First: b.First, Last: b.Last, ID: b.ID, Agent: b.Agent,
 		Received: b.Received, Earliest: b.Earliest, Latest: b.Latest, Hosts: b.Hosts, Kinds: b.Kinds,
-		Lines: b.Lines, Frames: b.Frames, Assigned: b.Assigned, Superseded: b.Superseded, Gaps: b.Gaps,
+		Lines: b.Lines, Frames: b.Frames, Assigned: b.Assigned, Superseded: b.Superseded, Unproven: b.Unproven, Gaps: b.Gaps,
 	})
 	switch {
 	case errors.Is(err, store.ErrSuperseded):
 		err = ingest.ErrSuperseded
+	case errors.Is(err, store.ErrProven):
+		err = ingest.ErrProven
 	case errors.Is(err, store.ErrConflict):
 		err = fmt.Errorf("%w (%w)", ingest.ErrConflict, err)
 	}
@@ -218,7 +220,21 @@ func (k keeper) Put(ctx context.Context, b *ingest.Batch) (uint64, error) {
 }
 
 func (k keeper) Resume(ctx context.Context, r *ingest.Resume) (high, assigned uint64, err error) {
-	return k.db.Resume(ctx, &store.Resume{Node: r.Node, Stream: r.Stream, Assigned: r.Assigned, Superseded: r.Superseded, Received: r.Received})
+	high, assigned, err = k.db.Resume(ctx, &store.Resume{
+		Node: r.Node, Stream: r.Stream, Assigned: r.Assigned, Superseded: r.Superseded, Unproven: r.Unproven, Received: r.Received,
+	})
+	if errors.Is(err, store.ErrProven) {
+		err = ingest.ErrProven
+	}
+	return high, assigned, err
+}
+
+// names says who sends. proven tells who has shown a certificate.
+func (g *gate) names(proven func(context.Context, string) (bool, error)) ingest.Names {
+	return ingest.Names{
+		Certified: identity.Node, Address: guard.Address,
+		Claimed: func(ctx context.Context, node string) error { return g.claimed(ctx, node, proven) },
+	}
 }
 
 // A Line is one stored event, a Filter says which are wanted, and a Host is what

@@ -45,6 +45,9 @@ func (s *Sender) request(ctx context.Context, path string, body io.Reader) (*htt
 	}
 	req.Header["Idempotency-Key"] = nil // a repeat is dropped, so a connection that went stale may be retried
 	req.Header.Set("User-Agent", s.o.UserAgent)
+	if s.o.Node != "" {
+		wire.SetNode(req.Header, s.o.Node)
+	}
 	return req, nil
 }
 

@@ -26,6 +26,7 @@ type SenderOptions struct {
 	Endpoint    string // https://host:port
 	Client      *http.Client
 	UserAgent   string
+	Node        string        // that requests name, where no certificate does; else ""
 	Instance    string        // of this process: 32 hexadecimal digits
 	Assigned    func() uint64 // the highest number that an event of the queue's stream has
 	Interval    time.Duration // least time between two rounds of posts

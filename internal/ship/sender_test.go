@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 func TestLinesOfManyReachTheServerInOneBatch(t *testing.T) {
@@ -164,4 +166,20 @@ func TestAResumeThatFailsIsTriedAgain(t *testing.T) {
 			t.Errorf("kept (-want +got):\n%s", d)
 		}
 	})
+}
+
+func TestAnAgentWithoutACertificateNamesItselfInEveryRequest(t *testing.T) {
+	for _, node := range []string{"", "lab-7"} {
+		s := &Sender{o: SenderOptions{Endpoint: "https://server", Node: node}}
+		for _, path := range []string{wire.IngestPath, wire.ResumePath} {
+			req, err := s.request(t.Context(), path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := wire.ParseNode(req.Header)
+			if got != node || (err == nil) != (node != "") {
+				t.Errorf("%s names %q, want %q: %v", path, got, node, err)
+			}
+		}
+	}
 }

@@ -36,6 +36,10 @@ type Trust struct {
 	Tried     time.Time            `json:"tried"`                // when they were last loaded, or that was tried
 	LastError string               `json:"last_error,omitempty"` // they are not valid now, or others cannot be loaded
 	Renewal   *Part                `json:"renewal,omitempty"`    // of an agent whose certificate is to be renewed
+
+	// ClientAuth says, of a server, whether agents must show a certificate: require
+	// or optional.
+	ClientAuth string `json:"client_auth,omitempty"`
 }
 
 // A Confinement is what the process took from itself.

@@ -60,6 +60,7 @@ const (
 	headerSchema   = "Rea-Schema"
 	headerAssigned = "Rea-Assigned"
 	headerInstance = "Rea-Instance"
+	headerNode     = "Rea-Node" // of an agent without a certificate
 
 	headerDictionaries = "Rea-Dictionaries" // of an answer
 )
@@ -147,6 +148,21 @@ func ParseResume(h http.Header) (Resume, error) {
 		return Resume{}, p.err
 	}
 	return r, nil
+}
+
+// SetNode names the agent that sends, for one that shows no certificate. A server
+// believes it only where its operator said so.
+func SetNode(h http.Header, node string) { h.Set(headerNode, node) }
+
+// ParseNode reads what SetNode wrote, as strictly as ParseBatch.
+func ParseNode(h http.Header) (string, error) {
+	var p parser
+	return p.text(h, headerNode, isNode, "1 to 128 letters, digits, hyphens, underscores, dots or colons, a letter or digit first"), p.err
+}
+
+func isNode(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	return s != "" && len(s) <= 128 && strings.Trim(s[:1], letters) == "" && strings.Trim(s, letters+"._:-") == ""
 }
 
 const wantID = "32 hexadecimal digits in lower case"

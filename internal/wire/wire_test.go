@@ -92,6 +92,28 @@ func TestParseResumeRefuses(t *testing.T) {
 	}
 }
 
+func TestTheNameOfANode(t *testing.T) {
+	for node, ok := range map[string]bool{
+		"0190d1c0-0000-7000-8000-000000000001": true, "lab-7.example:2": true, "a": true, strings.Repeat("a", 128): true,
+		strings.Repeat("a", 129): false, "": false, "-a": false, "../a": false, "a b": false, "a\x00": false, "é": false, "a\n": false,
+	} {
+		h := http.Header{}
+		SetNode(h, node)
+		if got, err := ParseNode(h); (err == nil) != ok || ok && got != node {
+			t.Errorf("%q: %q, %v", node, got, err)
+		}
+	}
+	h := http.Header{}
+	if _, err := ParseNode(h); err == nil {
+		t.Error("no name is taken")
+	}
+	SetNode(h, "a")
+	h.Add("Rea-Node", "b")
+	if _, err := ParseNode(h); err == nil {
+		t.Error("two names are taken")
+	}
+}
+
 func FuzzParseBatch(f *testing.F) {
 	f.Add(batch.Stream, "7", "8", "b", "1", "9")
 	f.Add("", "+1", "18446744073709551616", "\x00", "-1", "0")

@@ -1,8 +1,9 @@
 // Package guard is what stands before the receiver: who may have a connection,
 // how many of them, and how often they may ask.
 //
-// A client is an agent, by the node of its verified certificate, or an address
-// where no certificate is known yet. What no honest agent does is an offence: so
+// A client is an agent, by the node of its verified certificate; a certificate, by
+// its number, where that names no agent; or an address where there is none, or
+// none yet. What no honest agent does is an offence: so
 // many of them in a while and the client is slowed, more and it is cut off, until
 // it has been quiet for some minutes. Each step is said in the log, once and then
 // now and then. docs/security.md tells what is an offence and what is not.
@@ -15,6 +16,7 @@ package guard
 import (
 	"container/list"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -116,7 +118,7 @@ type client struct {
 	bytes    bucket
 	last     time.Time // request that was let in while it was slowed
 	known    time.Time // of an address: when an agent came from there
-	conns    []*conn   // of an agent; the oldest first
+	conns    []*conn   // that have asked for something; the oldest first
 	trouble  trouble.Trouble
 }
 
@@ -132,6 +134,7 @@ const (
 	failed     = 0.05        // of an offence is a handshake that fails: an agent whose certificate has expired tries on, and is to learn why
 	broken     = 0.5         // is a head that breaks off: networks do that too
 	impatience = 0.1         // of an offence is a request that comes too soon while slowed; two lanes that wait as told are forgiven more
+	denied     = 0.1         // is a request of who is not let in any more, and is told why; agents ask twice in half a minute, and when they start
 	young      = time.Second // before this a connection does not give way
 )
 
@@ -212,32 +215,31 @@ func (g *Guard) offendLocked(c *client, part float64, what string, now time.Time
 	}
 }
 
-// offences are the reasons of refusals that are one: what an agent never does, or
-// so seldom that it is forgiven. What it bisects for, what says that the server has
-// no room, and what a bad network does is none.
-var offences = map[string]bool{
-	"path": true, "method": true, "content_type": true, "encoding": true, "no_length": true, "body_bytes": true, "head": true, "certificate": true,
-	"window": true, "decoded_bytes": true, "ratio": true, "node": true,
+// offences are the reasons of refusals that are one, or a part of one: what an
+// agent never does, or so seldom that it is forgiven. What it bisects for, what
+// says that the server has no room, and what a bad network does is none.
+var offences = map[string]float64{
+	"path": 1, "method": 1, "content_type": 1, "encoding": 1, "no_length": 1, "body_bytes": 1, "head": 1, "certificate": 1,
+	"window": 1, "decoded_bytes": 1, "ratio": 1, "node": 1, "renew": broken, "denied": denied, "unproven": denied,
 }
 
 // Refused is told of requests that others refused.
-func (g *Guard) Refused(r *http.Request, node, reason string) {
-	if !offences[reason] {
+func (g *Guard) Refused(r *http.Request, reason string) {
+	part := offences[reason]
+	if part == 0 {
 		return
 	}
-	if node == "" {
-		node = address(r.RemoteAddr)
-	}
+	name, _ := g.client(r)
 	now := time.Now()
 	g.mu.Lock()
 	defer g.unlock()
-	g.offendLocked(g.clientLocked(node, now), 1, reason, now)
+	g.offendLocked(g.clientLocked(name, now), part, reason, now)
 }
 
 // Stray answers a request for something that is not there.
 func (g *Guard) Stray(w http.ResponseWriter, r *http.Request, text string) {
 	g.refused("path").Inc()
-	g.Refused(r, g.nodeOf(r), "path")
+	g.Refused(r, "path")
 	w.Header().Set("Content-Type", "application/json")
 	if r.ContentLength < 0 {
 		w.Header().Set("Connection", "close") // or the HTTP server would wait for a body that nobody wants
@@ -246,12 +248,13 @@ func (g *Guard) Stray(w http.ResponseWriter, r *http.Request, text string) {
 	fmt.Fprintf(w, `{"last":0,"error":%q}`+"\n", text)
 }
 
-// Took is told how large the body of an agent's request was.
-func (g *Guard) Took(node string, bytes int) {
+// Took is told how large the body of a request was.
+func (g *Guard) Took(r *http.Request, bytes int) {
+	name, _ := g.client(r)
 	now := time.Now()
 	g.mu.Lock()
 	defer g.unlock()
-	g.clientLocked(node, now).bytes.take(now, float64(g.limits.Bytes), float64(bytes))
+	g.clientLocked(name, now).bytes.take(now, float64(g.limits.Bytes), float64(bytes))
 }
 
 // A verdict is why a request is not looked at; the zero verdict lets it in.
@@ -260,19 +263,19 @@ type verdict struct {
 	retry        time.Duration
 }
 
-// judge decides whether a request of an agent is looked at.
-func (g *Guard) judge(node string) verdict {
+// judge decides whether a request of a client is looked at.
+func (g *Guard) judge(name string) verdict {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.unlock()
-	c := g.clientLocked(node, now)
+	c := g.clientLocked(name, now)
 	switch {
 	case g.cutLocked(c, now):
-		return verdict{"cut", "this agent did what agents do not: it is cut off for some minutes", 30 * time.Second}
+		return verdict{"cut", "this client did what agents do not: it is cut off for some minutes", 30 * time.Second}
 	case g.slowedLocked(c, now):
 		if wait := slowPace - now.Sub(c.last); wait > 0 {
 			g.offendLocked(c, impatience, "slowed", now)
-			return verdict{"slowed", "this agent did what agents do not: one request a second", slowPace}
+			return verdict{"slowed", "this client did what agents do not: one request a second", slowPace}
 		}
 		c.last = now
 	case c.offences < float64(g.limits.SlowAt)/2: // not as soon as it is served, or the next offence begins anew
@@ -281,7 +284,7 @@ func (g *Guard) judge(node string) verdict {
 		}
 	}
 	if wait := c.bytes.wait(now, float64(g.limits.Bytes)); wait > 0 {
-		return verdict{"rate_bytes", "more bytes a second than an agent may send", wait}
+		return verdict{"rate_bytes", "more bytes a second than a client may send", wait}
 	}
 	rate := float64(g.limits.Requests)
 	wait := c.requests.wait(now, rate)
@@ -291,7 +294,7 @@ func (g *Guard) judge(node string) verdict {
 			c.requests.tokens = -burst * rate
 			g.offendLocked(c, 1, "rate_requests", now)
 		}
-		return verdict{"rate_requests", "more requests a second than an agent may make", wait}
+		return verdict{"rate_requests", "more requests a second than a client may make", wait}
 	}
 	return verdict{}
 }
@@ -302,26 +305,41 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 		if c, ok := r.Context().Value(key{}).(*conn); ok {
 			g.served(c)
 		}
-		if node := g.nodeOf(r); node != "" {
-			if v := g.judge(node); v.reason != "" {
-				g.refused(v.reason).Inc()
-				answer(w, r, v)
-				return
-			}
+		name, _ := g.client(r)
+		if v := g.judge(name); v.reason != "" {
+			g.refused(v.reason).Inc()
+			answer(w, r, v)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func (g *Guard) nodeOf(r *http.Request) string {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return ""
+// client names who made a request, and reports whether that is an agent.
+func (g *Guard) client(r *http.Request) (name string, agent bool) {
+	if r.TLS != nil {
+		if name, agent = g.certified(r.TLS); name != "" {
+			return name, agent
+		}
 	}
-	node, err := g.node(r.TLS.VerifiedChains[0][0])
-	if err != nil {
-		return ""
+	return Address(r), false
+}
+
+// Address names the client of a request by where it comes from.
+func Address(r *http.Request) string { return address(r.RemoteAddr) }
+
+// certified names the client of a connection by its verified certificate, or "". One
+// that names no agent is a client all the same: neither its address nor a rate for
+// everybody is to pay for it.
+func (g *Guard) certified(s *tls.ConnectionState) (name string, agent bool) {
+	if len(s.VerifiedChains) == 0 {
+		return "", false
 	}
-	return node
+	cert := s.VerifiedChains[0][0]
+	if node, err := g.node(cert); err == nil {
+		return node, true
+	}
+	return "serial " + cert.SerialNumber.Text(16), false
 }
 
 // answer refuses for a while. An agent keeps what it has, so it loses nothing.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,17 +40,34 @@ func newBench(change func(*Limits)) *bench {
 		change(&l)
 	}
 	b := &bench{set: new(metric.Set)}
-	name := func(c *x509.Certificate) (string, error) { return c.Subject.CommonName, nil }
+	name := func(c *x509.Certificate) (string, error) {
+		if c.Subject.CommonName == "" {
+			return "", errors.New("it names no agent")
+		}
+		return c.Subject.CommonName, nil
+	}
 	b.Guard = New(l, name, b.set, slog.New(slog.NewTextHandler(&b.log, nil)))
 	return b
 }
 
-// ask makes a request of a node, and returns the status and Retry-After.
-func (b *bench) ask(node string) (status int, retry string) {
-	cert := &x509.Certificate{}
-	cert.Subject.CommonName = node
+// request is one of a node; with a number, of a certificate that names none; of an
+// address without both.
+func request(node string, serial int64) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/ingest", nil)
-	r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert}}}
+	r.RemoteAddr = "192.0.2.7:1"
+	r.TLS = new(tls.ConnectionState)
+	if node != "" || serial != 0 {
+		cert := &x509.Certificate{SerialNumber: big.NewInt(serial)}
+		cert.Subject.CommonName = node
+		r.TLS.VerifiedChains = [][]*x509.Certificate{{cert}}
+	}
+	return r
+}
+
+// ask makes a request of a node, and returns the status and Retry-After.
+func (b *bench) ask(node string) (status int, retry string) { return b.serve(request(node, 0)) }
+
+func (b *bench) serve(r *http.Request) (status int, retry string) {
 	w := httptest.NewRecorder()
 	b.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })).ServeHTTP(w, r)
 	return w.Code, w.Header().Get("Retry-After")
@@ -58,7 +76,7 @@ func (b *bench) ask(node string) (status int, retry string) {
 // offend makes n offences of a node.
 func (b *bench) offend(node string, n int, reason string) {
 	for range n {
-		b.Refused(&http.Request{RemoteAddr: "192.0.2.7:1"}, node, reason)
+		b.Refused(request(node, 0), reason)
 	}
 }
 
@@ -116,6 +134,52 @@ func TestWhoeverIsCutStaysSoForAWhile(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if status, _ := b.ask("bad"); status != 200 {
 			t.Errorf("after 31 s: %d", status)
+		}
+	})
+}
+
+// A certificate that names no agent has a rate of its own, and so has an address
+// that shows none: nobody else pays for them.
+func TestWhoIsNoAgentHasARateToo(t *testing.T) {
+	for name, who := range map[string]func() *http.Request{
+		"serial 4d": func() *http.Request { return request("", 77) },
+		"192.0.2.7": func() *http.Request { return request("", 0) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(nil)
+			refused := 0
+			for range 500 {
+				if status, _ := b.serve(who()); status == 429 {
+					refused++
+				}
+			}
+			if refused < 400 || !strings.Contains(b.log.String(), "is cut off") || !strings.Contains(b.log.String(), name) {
+				t.Errorf("%s: %d were refused\n%s", name, refused, b.log.String())
+			}
+			for _, r := range []*http.Request{request("agent", 0), request("", 78)} {
+				if status, _ := b.serve(r); status != 200 {
+					t.Errorf("beside %s: %d", name, status)
+				}
+			}
+		})
+	}
+}
+
+// Who was revoked asks now and then, also when it is started again and again, and
+// is told why; one that does not stop is slowed and cut off as any other.
+func TestWhoIsDeniedMayAskNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(nil)
+		for range 1000 {
+			b.offend("revoked", 3, "denied") // two lanes and the renewal
+			time.Sleep(5 * time.Second)
+		}
+		if b.log.Len() > 0 {
+			t.Errorf("a revoked agent that is started every five seconds:\n%s", b.log.String())
+		}
+		b.offend("flood", 101, "denied")
+		if status, _ := b.ask("flood"); status != 429 || !strings.Contains(b.log.String(), "is cut off") {
+			t.Errorf("%d\n%s", status, b.log.String())
 		}
 	})
 }
@@ -191,7 +255,7 @@ func TestARateIsHeldAndTellsWhenToCome(t *testing.T) {
 func TestBytesAreADebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(nil)
-		b.Took("large", 9000) // 4,000 are there
+		b.Took(request("large", 0), 9000) // 4,000 are there
 		if status, retry := b.ask("large"); status != 429 || retry != "6" {
 			t.Errorf("%d, Retry-After %s", status, retry)
 		}
@@ -334,7 +398,7 @@ func TestTheOldestConnectionOfAnAgentGivesWay(t *testing.T) {
 	wires := []*wire{newWire("192.0.2.1"), newWire("192.0.2.1"), newWire("192.0.2.1")}
 	for i, c := range b.come(wires...) {
 		b.mu.Lock()
-		victim := b.introduceLocked(c.(*conn), "node", time.Now())
+		victim := b.introduceLocked(c.(*conn), "node", true, time.Now())
 		b.mu.Unlock()
 		if i < 2 && victim != nil || i == 2 && (victim == nil || victim.Conn != wires[0]) {
 			t.Errorf("connection %d: %v gives way", i, victim)
@@ -389,7 +453,7 @@ func TestAnAgentThatIsCutMakesNoAddressKnown(t *testing.T) {
 				tries++
 				b.Watch(c, http.StateActive)
 				b.mu.Lock()
-				b.introduceLocked(c.(*conn), "bad", time.Now())
+				b.introduceLocked(c.(*conn), "bad", true, time.Now())
 				b.unlock()
 				b.mu.Lock()
 				c.(*conn).served = true
@@ -463,8 +527,8 @@ func TestHeadsThatCannotBeReadAreOffences(t *testing.T) {
 func TestAnAddressWhereAnAgentIsServedIsOneOfAgents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(roomy, nil, new(metric.Set), slog.New(slog.DiscardHandler))
-		c := &conn{address: "192.0.2.1", node: "agent"}
-		g.clientLocked(c.node, time.Now())
+		c := &conn{address: "192.0.2.1", name: "agent", agent: true}
+		g.clientLocked(c.name, time.Now())
 		time.Sleep(time.Hour) // on a connection that was made long ago
 		g.served(c)
 		if known := g.clients[c.address].known; time.Since(known) > 0 {

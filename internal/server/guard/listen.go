@@ -69,7 +69,8 @@ type conn struct {
 	since  time.Time
 	place  *list.Element // in pending or idle; nil in neither
 	in     *list.List    // which of them
-	node   string        // "" before the first request
+	name   string        // of the client; "" before the first request
+	agent  bool          // that is an agent
 	served bool          // the request that it is busy with got to the handler
 }
 
@@ -181,7 +182,7 @@ func (g *Guard) forgetLocked(c *conn) {
 	c.moveLocked(nil)
 	delete(g.open, c)
 	c.timer.Stop()
-	if client := g.clients[c.node]; client != nil {
+	if client := g.clients[c.name]; client != nil {
 		client.conns = slices.DeleteFunc(client.conns, func(o *conn) bool { return o == c })
 	}
 }
@@ -227,7 +228,7 @@ func (g *Guard) served(c *conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.served = true
-	if client := g.clients[c.node]; client != nil && c.node != "" && !g.slowedLocked(client, now) {
+	if client := g.clients[c.name]; client != nil && c.agent && !g.slowedLocked(client, now) {
 		g.clientLocked(c.address, now).known = now
 	}
 }
@@ -257,10 +258,12 @@ func (g *Guard) Watch(over net.Conn, s http.ConnState) {
 // active notes that a connection has a request. The first one tells whose it is:
 // by then the handshake is over and so the certificate proven.
 func (g *Guard) active(c *conn, over net.Conn) {
-	node := ""
-	if t, ok := over.(*tls.Conn); ok && c.node == "" {
-		if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
-			node, _ = g.node(chains[0][0]) // of "" the handler says what is wrong
+	name, agent := "", false
+	t, isTLS := over.(*tls.Conn)
+	if isTLS && c.name == "" {
+		s := t.ConnectionState()
+		if name, agent = g.certified(&s); name == "" && s.HandshakeComplete {
+			name = c.address
 		}
 	}
 	now := time.Now()
@@ -273,8 +276,8 @@ func (g *Guard) active(c *conn, over net.Conn) {
 	c.moveLocked(nil)
 	c.state, c.since, c.served = busy, now, false
 	var victim *conn
-	if node != "" {
-		victim = g.introduceLocked(c, node, now)
+	if name != "" {
+		victim = g.introduceLocked(c, name, agent, now)
 	}
 	g.unlock()
 	if victim != nil {
@@ -284,19 +287,24 @@ func (g *Guard) active(c *conn, over net.Conn) {
 }
 
 // introduceLocked notes whose a connection is, and returns the oldest one of the
-// same agent if there are too many: it may be one that the network has forgotten.
-func (g *Guard) introduceLocked(c *conn, node string, now time.Time) (victim *conn) {
-	c.node = node
-	client := g.clientLocked(node, now)
+// same client if there are too many: it may be one that the network has forgotten.
+// Behind an address without certificates there can be a whole site.
+func (g *Guard) introduceLocked(c *conn, name string, agent bool, now time.Time) (victim *conn) {
+	c.name, c.agent = name, agent
+	client := g.clientLocked(name, now)
 	client.conns = append(client.conns, c) // first: who has connections is not forgotten
 	from := g.clientLocked(c.address, now)
 	switch {
-	case g.cutLocked(client, now):
+	case g.cutLocked(client, now) && client != from:
 		g.offendLocked(from, 1, "cut", now) // one that comes again and again makes handshakes
-	case !g.slowedLocked(client, now):
+	case agent && !g.slowedLocked(client, now):
 		from.known = now
 	}
-	if len(client.conns) <= g.limits.PerNode {
+	most := g.limits.PerNode
+	if client == from {
+		most = max(most, g.limits.PerAddress)
+	}
+	if len(client.conns) <= most {
 		return nil
 	}
 	victim = client.conns[0]
@@ -309,11 +317,13 @@ func (g *Guard) introduceLocked(c *conn, node string, now time.Time) (victim *co
 // looks whether the port is open says nothing. Agents may make a connection that
 // they then do not need, but not often.
 func (g *Guard) ended(c *conn, over net.Conn) {
-	shook, node := false, ""
+	shook, name := false, ""
 	if t, ok := over.(*tls.Conn); ok {
 		s := t.ConnectionState() // nobody is at it any more
-		if shook = s.HandshakeComplete; shook && len(s.VerifiedChains) > 0 {
-			node, _ = g.node(s.VerifiedChains[0][0])
+		if shook = s.HandshakeComplete; shook {
+			if name, _ = g.certified(&s); name == "" {
+				name = c.address
+			}
 		}
 	}
 	now := time.Now()
@@ -322,10 +332,10 @@ func (g *Guard) ended(c *conn, over net.Conn) {
 	switch {
 	case c.state == pending && c.heard.Load() && !shook, c.state == late && !shook:
 		g.offendLocked(g.clientLocked(c.address, now), failed, "handshake", now)
-	case (c.state == pending || c.state == late) && node != "":
-		g.offendLocked(g.clientLocked(node, now), impatience, "idle", now)
+	case (c.state == pending || c.state == late) && name != "":
+		g.offendLocked(g.clientLocked(name, now), impatience, "idle", now)
 	case c.state == busy && !c.served:
-		who := c.node
+		who := c.name
 		if who == "" {
 			who = c.address
 		}

@@ -37,7 +37,7 @@ func FuzzBatch(f *testing.F) {
 		kept = &c
 		return b.Last, nil
 	}}
-	h := New(store, func(*x509.Certificate) (string, error) { return fuzzNode, nil }, small, Watch{}, slog.New(slog.DiscardHandler))
+	h := New(store, Names{Certified: func(*x509.Certificate) (string, error) { return fuzzNode, nil }}, small, Watch{}, slog.New(slog.DiscardHandler))
 	c := wire.NewCompressor()
 	f.Fuzz(func(t *testing.T, text []byte, first uint64, perFrame uint8) {
 		for _, repaired := range []bool{false, true} {

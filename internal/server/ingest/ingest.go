@@ -1,7 +1,8 @@
 // Package ingest receives batches, POST /ingest, and how far streams have come,
 // POST /resume.
 //
-// Who sends is read from the verified certificate, never from what is sent.
+// Who sends is read from the verified certificate, never from what is sent; where
+// the operator wants it so, a client without one may name itself (Names).
 // Nothing is believed of a request and nothing of it is held in memory that was
 // not reserved first: its headers, size, compression and every line are checked
 // (package wire), and only a whole batch that is right goes to the Store. 200
@@ -49,6 +50,7 @@ type Batch struct {
 
 	Assigned   uint64     // the highest number of the stream that an event has
 	Superseded bool       // a process came after this one, and now this one again
+	Unproven   bool       // no certificate says that it is of Node
 	Gaps       []wire.Gap // what the gap events among Lines declare, in their order
 }
 
@@ -57,17 +59,19 @@ type Resume struct {
 	Node, Stream string
 	Assigned     uint64 // 0 before the first event
 	Superseded   bool   // as in Batch
+	Unproven     bool   // likewise
 	Received     time.Time
 }
 
 // A Store keeps batches. Put returns once b is durable, with the highest number
 // that is kept of its stream, and keeps no line twice. Its error is ErrConflict
 // where lines are kept with other content, ErrSuperseded where some are new and b
-// is Superseded; then it has kept nothing of b. Any other one means: try again
-// later. b is borrowed until Put returns.
+// is Superseded, ErrProven where b is Unproven and its node has shown a certificate;
+// then it has kept nothing of b. Any other one means: try again later. b is
+// borrowed until Put returns.
 //
 // Resume returns once r is noted durably, with the highest number kept and the
-// highest that was told of before.
+// highest that was told of before. It has ErrProven, too.
 type Store interface {
 	Put(ctx context.Context, b *Batch) (high uint64, err error)
 	Resume(ctx context.Context, r *Resume) (high, assigned uint64, err error)
@@ -77,7 +81,23 @@ type Store interface {
 var (
 	ErrConflict   = errors.New("two agents use this stream, as when a machine was cloned: its numbers are kept with other content")
 	ErrSuperseded = errors.New("two agents use this stream, as when a machine was cloned: the other one came later")
+	ErrProven     = errors.New("this agent has shown a certificate before: nobody delivers for it without one")
 )
+
+// Names say who sends.
+type Names struct {
+	Certified func(*x509.Certificate) (string, error) // the agent of a verified certificate
+
+	// Claimed returns nil where a client without a certificate may deliver as the
+	// node that it names; nil itself: it may not, whatever it names. An error that
+	// is ErrNotAllowed is the client's fault, any other one the server's.
+	Claimed func(ctx context.Context, node string) error
+	// Address names a client without a certificate by where it comes from.
+	Address func(*http.Request) string
+}
+
+// ErrNotAllowed says that a client may not deliver without a certificate.
+var ErrNotAllowed = errors.New("not without a certificate")
 
 // Limits bound what clients may ask.
 type Limits struct {
@@ -99,18 +119,22 @@ type Limits struct {
 // A Watch is told what happens. What is nil is not told.
 type Watch struct {
 	Metrics *metric.Set
-	Refused func(r *http.Request, node, reason string) // node is "" where there is none
-	Took    func(node string, bytes int)               // of a body, decompressed where it was
+	Refused func(r *http.Request, reason string)
+	Took    func(r *http.Request, bytes int) // of a body, decompressed where it was
 }
 
 // perNode bounds the requests of one node at a time: it has two streams, and may
-// be starting anew.
-const perNode = 4
+// be starting anew. perAddress bounds those without certificates of an address,
+// behind which there can be a site.
+const (
+	perNode    = 4
+	perAddress = 4 * perNode
+)
 
 // A Handler serves IngestPath and ResumePath.
 type Handler struct {
 	store  Store
-	node   func(*x509.Certificate) (string, error)
+	names  Names
 	log    *slog.Logger
 	limits Limits
 	watch  Watch
@@ -118,23 +142,25 @@ type Handler struct {
 	work   sync.Pool // of *work
 	bodies bodies
 
-	keeping trouble.Trouble // of the Store
-	pace    *pacer
-	lines   lineages
+	keeping  trouble.Trouble // of the Store
+	unproven *metric.Counter
+	pace     *pacer
+	lines    lineages
 
 	mu       sync.Mutex
 	total    int                         // requests that have their body; guarded by mu
-	flying   map[string]int              // requests by node, and by node and stream; guarded by mu
+	flying   map[string]int              // requests by node, by node and stream, and by address; guarded by mu
 	troubles map[string]*trouble.Trouble // of nodes that were refused; guarded by mu
 	voices   map[string]voice            // by node; guarded by mu
 }
 
-// New returns a Handler. node names the agent of a verified certificate.
-func New(store Store, node func(*x509.Certificate) (string, error), limits Limits, watch Watch, log *slog.Logger) *Handler {
+// New returns a Handler.
+func New(store Store, names Names, limits Limits, watch Watch, log *slog.Logger) *Handler {
 	h := &Handler{
-		store: store, node: node, log: log, limits: limits, watch: watch, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
+		store: store, names: names, log: log, limits: limits, watch: watch, memory: budget{free: limits.Memory}, pace: newPacer(rand.Float64),
 		lines: lineages{list: map[string]*lineage{}}, flying: map[string]int{}, troubles: map[string]*trouble.Trouble{}, voices: map[string]voice{},
 	}
+	h.unproven = watch.Metrics.Counter("rea_batches_unproven_total", "Batches that were kept without a certificate that says whose they are.")
 	h.work.New = func() any { return newWork(limits) }
 	for _, reason := range Reasons {
 		h.count(reason)
@@ -147,7 +173,7 @@ func New(store Store, node func(*x509.Certificate) (string, error), limits Limit
 // Reasons are those of refusals, as they are counted. docs/wire.md says which
 // limit each is of.
 var Reasons = []string{
-	"method", "content_type", "encoding", "no_length", "body_bytes", "head", "lines", "certificate",
+	"method", "content_type", "encoding", "no_length", "body_bytes", "head", "lines", "certificate", "unproven",
 	"stream_busy", "node_busy", "in_flight", "memory", "body_slow", "zstd", "window", "decoded_bytes", "ratio", "frames",
 	"line_bytes", "depth", "members", "duplicate", "text", "number", "envelope", "json",
 	"node", "numbers", "announced", "variety", "gap", "gaps", "conflict", "store", "bug",
@@ -193,7 +219,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == wire.ResumePath {
 		serve = h.resume
 	}
-	node, a, err := serve(w, r)
+	from, a, err := serve(w, r)
 	if err == nil {
 		h.pace.done(time.Now())
 		answer(w, http.StatusOK, a)
@@ -203,7 +229,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !errors.As(err, &no) {
 		no = &refusal{status: http.StatusInternalServerError, reason: "bug", err: err}
 	}
-	h.refused(r, node, no)
+	h.refused(r, from, no)
 	if no.status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", http.MethodPost)
 	}
@@ -220,22 +246,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // refused says what an agent was refused, once while it goes on.
-func (h *Handler) refused(r *http.Request, node string, no *refusal) {
+func (h *Handler) refused(r *http.Request, from sender, no *refusal) {
 	h.count(no.reason).Inc()
 	if h.watch.Refused != nil {
-		h.watch.Refused(r, node, no.reason)
+		h.watch.Refused(r, no.reason)
 	}
 	stream := r.Header.Get("Rea-Stream")
-	t := h.trouble(node)
+	t := h.trouble(from.proven())
 	if no.status == http.StatusConflict {
-		t = h.lines.trouble(lane(node, stream), time.Now()) // which the other agent does not end
+		t = h.lines.trouble(lane(from.node, stream), time.Now()) // which the other agent does not end
 	}
-	if !t.Failed(no.err.Error()) || !h.mayBeSaid(node) {
+	if !t.Failed(no.err.Error()) || !h.mayBeSaid(from.proven()) {
 		return
 	}
 	_, times := t.Now()
+	who := "node"
+	if from.stranger {
+		who = "claims_node"
+	}
 	h.log.Log(r.Context(), level(no.status), "request refused", "status", no.status, "reason", clip(no.err.Error()), "line", no.line, "times", times,
-		"node", node, "client", r.RemoteAddr, "batch", clip(r.Header.Get("Rea-Batch")), "stream", clip(stream))
+		who, from.node, "client", r.RemoteAddr, "batch", clip(r.Header.Get("Rea-Batch")), "stream", clip(stream))
 }
 
 // trouble returns that of a node: as many as there are certificates.
@@ -274,8 +304,12 @@ func (h *Handler) mayBeSaid(node string) bool {
 	return v.lines <= mostSaid
 }
 
-// accepted ends the trouble of a node, if it had any.
+// accepted ends the trouble of a node, if it had any. That of strangers is of all of
+// them, and is not ended by one.
 func (h *Handler) accepted(node string) {
+	if node == "" {
+		return
+	}
 	h.mu.Lock()
 	t := h.troubles[node]
 	delete(h.troubles, node)
@@ -320,30 +354,30 @@ func (h *Handler) survive(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive takes one batch from its head to the Store.
-func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string, a wire.Answer, err error) {
-	if node, err = h.who(r); err != nil {
-		return "", a, err
+func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (from sender, a wire.Answer, err error) {
+	if from, err = h.who(r); err != nil {
+		return from, a, err
 	}
 	b, instance, err := h.head(r)
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
-	b.Node = node
-	land, err := h.takeOff(node, b.Stream)
+	b.Node, b.Unproven = from.node, from.stranger
+	land, err := h.takeOff(from, b.Stream)
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	defer land()
-	b.Superseded = h.lines.superseded(lane(node, b.Stream), instance, b.Received)
+	b.Superseded = h.lines.superseded(lane(from.node, b.Stream), instance, b.Received)
 	reserve := h.memory.hold()
 	defer reserve.release()
 	body, err := h.limits.readBody(&h.bodies, rw, r, &reserve)
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	leave, err := h.enter()
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	defer leave()
 	defer h.bodies.keep(body)
@@ -352,71 +386,115 @@ func (h *Handler) receive(rw http.ResponseWriter, r *http.Request) (node string,
 	w.reserve = &reserve
 	err = w.read(r, body, b)
 	if h.watch.Took != nil {
-		h.watch.Took(node, max(len(body), w.decoded))
+		h.watch.Took(r, max(len(body), w.decoded))
 	}
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	if err := w.check(b); err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	if a.Last, err = h.keep(r.Context(), b); err == nil {
 		a.Stream = b.Stream
-		h.accepted(node)
+		h.accepted(from.proven())
+		if b.Unproven {
+			h.unproven.Inc()
+		}
 	}
-	return node, a, err
+	return from, a, err
 }
 
 // resume takes the word of one stream to the Store, and back that of the Store.
-func (h *Handler) resume(_ http.ResponseWriter, r *http.Request) (node string, a wire.Answer, err error) {
-	if node, err = h.who(r); err != nil {
-		return "", a, err
+func (h *Handler) resume(_ http.ResponseWriter, r *http.Request) (from sender, a wire.Answer, err error) {
+	if from, err = h.who(r); err != nil {
+		return from, a, err
 	}
 	switch {
 	case r.Method != http.MethodPost:
-		return node, a, refuse(http.StatusMethodNotAllowed, "method", "want POST, not %s", clip(r.Method))
+		return from, a, refuse(http.StatusMethodNotAllowed, "method", "want POST, not %s", clip(r.Method))
 	case r.ContentLength != 0:
-		return node, a, refuse(http.StatusBadRequest, "head", "want no body")
+		return from, a, refuse(http.StatusBadRequest, "head", "want no body")
 	}
 	head, err := wire.ParseResume(r.Header)
 	if err != nil {
-		return node, a, refuse(http.StatusBadRequest, "head", "%w", err)
+		return from, a, refuse(http.StatusBadRequest, "head", "%w", err)
 	}
-	land, err := h.takeOff(node, head.Stream)
+	land, err := h.takeOff(from, head.Stream)
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	defer land()
 	leave, err := h.enter()
 	if err != nil {
-		return node, a, err
+		return from, a, err
 	}
 	defer leave()
 	now := time.Now()
-	superseded := h.lines.superseded(lane(node, head.Stream), head.Instance, now)
+	superseded := h.lines.superseded(lane(from.node, head.Stream), head.Instance, now)
 	a.Last, a.Assigned, err = h.store.Resume(context.WithoutCancel(r.Context()),
-		&Resume{Node: node, Stream: head.Stream, Assigned: head.Assigned, Superseded: superseded, Received: now})
+		&Resume{Node: from.node, Stream: head.Stream, Assigned: head.Assigned, Superseded: superseded, Unproven: from.stranger, Received: now})
+	if errors.Is(err, ErrProven) {
+		return from, wire.Answer{}, refuse(http.StatusForbidden, "unproven", "%w", err)
+	}
 	if err != nil {
-		return node, wire.Answer{}, h.broken(err, node, "")
+		return from, wire.Answer{}, h.broken(err, from.node, "")
 	}
 	h.whole()
 	a.Stream = head.Stream
-	return node, a, nil
+	return from, a, nil
 }
 
 // lane names a stream among those of all nodes.
 func lane(node, stream string) string { return node + "/" + stream }
 
+// A sender is who makes a request.
+type sender struct {
+	node     string
+	stranger bool   // shows no certificate, and may be anybody
+	address  string // of a stranger
+}
+
+// proven returns the node if a certificate says so. What is remembered of nodes is
+// of these: strangers could name any number of others.
+func (s sender) proven() string {
+	if s.stranger {
+		return ""
+	}
+	return s.node
+}
+
 // who returns the node that the client's certificate names.
-func (h *Handler) who(r *http.Request) (string, error) {
+func (h *Handler) who(r *http.Request) (sender, error) {
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return "", refuse(http.StatusForbidden, "certificate", "a verified client certificate is needed")
+		return h.stranger(r)
 	}
-	node, err := h.node(r.TLS.VerifiedChains[0][0])
+	node, err := h.names.Certified(r.TLS.VerifiedChains[0][0])
 	if err != nil {
-		return "", refuse(http.StatusForbidden, "certificate", "%w", err)
+		return sender{}, refuse(http.StatusForbidden, "certificate", "%w", err)
 	}
-	return node, nil
+	return sender{node: node}, nil
+}
+
+// stranger returns the node that a client without a certificate names, where that
+// may be. It is asked before anything is done in that name, or strangers could
+// take the places of an agent that has a certificate.
+func (h *Handler) stranger(r *http.Request) (sender, error) {
+	if h.names.Claimed == nil {
+		return sender{}, refuse(http.StatusForbidden, "certificate", "a verified client certificate is needed")
+	}
+	from := sender{stranger: true, address: h.names.Address(r)}
+	node, err := wire.ParseNode(r.Header)
+	if err != nil {
+		return from, refuse(http.StatusForbidden, "certificate", "a verified client certificate is needed, or the name of a node: %w", err)
+	}
+	from.node = node
+	switch err := h.names.Claimed(r.Context(), node); {
+	case errors.Is(err, ErrNotAllowed):
+		return from, refuse(http.StatusForbidden, "unproven", "%w", err)
+	case err != nil:
+		return from, h.broken(err, node, "")
+	}
+	return from, nil
 }
 
 // head checks what can be checked before the body is read.
@@ -452,28 +530,34 @@ func (h *Handler) head(r *http.Request) (b *Batch, instance string, err error) {
 }
 
 // takeOff counts a request of an agent in, and returns how to count it out.
-func (h *Handler) takeOff(node, stream string) (land func(), err error) {
+func (h *Handler) takeOff(from sender, stream string) (land func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	way := lane(node, stream)
+	way, there := lane(from.node, stream), "from "+from.address
 	switch {
 	case h.flying[way] > 0:
 		return nil, busy("stream_busy", "another request of this stream is on its way: one at a time")
-	case h.flying[node] >= perNode:
+	case h.flying[from.node] >= perNode:
 		return nil, busy("node_busy", "%d requests of this agent are on their way", perNode)
+	case from.stranger && h.flying[there] >= perAddress:
+		return nil, busy("node_busy", "%d requests without a certificate are on their way from this address", perAddress)
 	case h.total >= h.limits.InFlight:
 		return nil, h.fullLocked() // before its body is read in vain
 	}
-	h.flyLocked(node, way, 1)
+	ways := []string{from.node, way}
+	if from.stranger {
+		ways = append(ways, there)
+	}
+	h.flyLocked(ways, 1)
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.flyLocked(node, way, -1)
+		h.flyLocked(ways, -1)
 	}, nil
 }
 
-func (h *Handler) flyLocked(node, way string, n int) {
-	for _, k := range []string{node, way} {
+func (h *Handler) flyLocked(ways []string, n int) {
+	for _, k := range ways {
 		if h.flying[k] += n; h.flying[k] == 0 {
 			delete(h.flying, k)
 		}
@@ -508,6 +592,9 @@ func (h *Handler) keep(ctx context.Context, b *Batch) (uint64, error) {
 	case errors.Is(err, ErrConflict) || errors.Is(err, ErrSuperseded):
 		h.whole()
 		return 0, &refusal{status: http.StatusConflict, reason: "conflict", high: high, err: err}
+	case errors.Is(err, ErrProven):
+		h.whole()
+		return 0, refuse(http.StatusForbidden, "unproven", "%w", err)
 	case err != nil:
 		return 0, h.broken(err, b.Node, b.ID)
 	}

@@ -30,7 +30,7 @@ const openNode = "0190d1c0-0000-7000-8000-00000000000b"
 func newOpen() *open {
 	store := &fake{}
 	node := func(*x509.Certificate) (string, error) { return openNode, nil }
-	return &open{New(store, node, small, Watch{}, slog.New(slog.DiscardHandler)), store}
+	return &open{New(store, Names{Certified: node}, small, Watch{}, slog.New(slog.DiscardHandler)), store}
 }
 
 // try makes a request and checks what must be so of every answer.

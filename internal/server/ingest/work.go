@@ -267,6 +267,9 @@ func (w *work) check(b *Batch) error {
 	return nil
 }
 
+// naming is what names the node of a batch, by whether it is unproven.
+var naming = map[bool]string{false: "the certificate names", true: "the request names"}
+
 // belongs finds what makes a line none of this batch; next is the number that it
 // must have.
 func belongs(l *wire.Line, b *Batch, next uint64) *refusal {
@@ -274,7 +277,7 @@ func belongs(l *wire.Line, b *Batch, next uint64) *refusal {
 	case l.Version != wire.Schema:
 		return refuse(http.StatusUnprocessableEntity, "numbers", "v is %d, the head announces %d", l.Version, wire.Schema)
 	case string(l.Node) != b.Node:
-		return refuse(http.StatusForbidden, "node", "node is %q, but the certificate names %q", l.Node, b.Node)
+		return refuse(http.StatusForbidden, "node", "node is %q, but %s %q", l.Node, naming[b.Unproven], b.Node)
 	case string(l.Stream) != b.Stream:
 		return refuse(http.StatusUnprocessableEntity, "numbers", "stream is %q, the head announces %q", l.Stream, b.Stream)
 	case next > b.Last:

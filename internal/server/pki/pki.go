@@ -243,45 +243,80 @@ func List(dir string) ([]Issued, error) {
 // ErrUnknown says that the register has no such certificate.
 var ErrUnknown = errors.New("the authority has issued no such certificate")
 
+// A Revocation is what Revoke denied, and what it left. Agents renew, each time with
+// a key of its own, so to deny a certificate does not reach what its holder has got
+// by it.
+type Revocation struct {
+	identity.Denial
+	Agent  string   `json:"agent,omitempty"`  // whose the certificate is; "" where the agent is denied, or not known
+	Others []string `json:"others,omitempty"` // serial numbers of certificates of Agent that are let in
+}
+
 // Revoke denies which, the serial number of a certificate or the name of an agent:
 // the certificate and whatever has its key, or the agent with whatever
 // certificate. It writes that into the denylist file; "" is the one of the
 // folder. Unless foreign, which must be in the register.
-func Revoke(dir, which, reason, file string, foreign bool) (identity.Denial, error) {
+func Revoke(dir, which, reason, file string, foreign bool) (Revocation, error) {
 	f := &Folder{Dir: dir}
-	d := identity.Denial{Time: time.Now().UTC().Truncate(time.Second), Reason: reason}
+	r := Revocation{Denial: identity.Denial{Time: time.Now().UTC().Truncate(time.Second), Reason: reason}}
 	if node, err := identity.ParseNode(which); err == nil {
-		d.Node = node
-	} else if d.Serial, err = identity.ParseSerial(which); err != nil {
-		return d, fmt.Errorf("%q is no serial number and no agent: %w", which, ErrUnknown)
+		r.Node = node
+	} else if r.Serial, err = identity.ParseSerial(which); err != nil {
+		return r, fmt.Errorf("%q is no serial number and no agent: %w", which, ErrUnknown)
 	}
 	if !foreign {
-		if err := known(dir, &d); err != nil {
-			return d, err
+		if err := r.find(dir); err != nil {
+			return r, err
 		}
 	}
 	if file == "" {
 		file = f.path(Revoked)
 	}
-	return d, f.alone(func() error { return deny(file, d) })
+	err := f.alone(func() error { return deny(file, r.Denial) })
+	if err == nil && r.Agent != "" {
+		err = r.leave(dir, file)
+	}
+	return r, err
 }
 
-// known sees that the register has what d denies, and adds the key of a certificate.
-func known(dir string, d *identity.Denial) error {
+// find sees that the register has what r denies, and adds the key of a certificate
+// and whose it is.
+func (r *Revocation) find(dir string) error {
 	list, err := List(dir)
 	if err != nil {
 		return err
 	}
 	for _, i := range list {
 		switch {
-		case d.Node != "" && i.Node == d.Node:
+		case r.Node != "" && i.Node == r.Node:
 			return nil
-		case d.Serial != "" && i.Serial == d.Serial:
-			d.SPKI = i.SPKI
+		case r.Serial != "" && i.Serial == r.Serial:
+			r.SPKI, r.Agent = i.SPKI, i.Node
 			return nil
 		}
 	}
-	return fmt.Errorf("%s%s: %w", d.Serial, d.Node, ErrUnknown)
+	return fmt.Errorf("%s%s: %w", r.Serial, r.Node, ErrUnknown)
+}
+
+// leave notes what of the agent is let in, as the register and the denylist are now.
+func (r *Revocation) leave(dir, file string) error {
+	list, err := List(dir)
+	if err != nil {
+		return err
+	}
+	denied, err := identity.LoadDenylist(file)
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		if i.Node == r.Agent && time.Now().Before(i.NotAfter) && denied.DeniesIssued(i.Serial, i.SPKI, i.Node) == nil {
+			r.Others = append(r.Others, i.Serial)
+		}
+	}
+	if denied.DeniesIssued("", "", r.Agent) != nil {
+		r.Agent = ""
+	}
+	return nil
 }
 
 // deny adds d to a denylist. The file is replaced in one step: a server that

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -155,5 +156,37 @@ func TestARevocationIsInTheDenylist(t *testing.T) {
 	}
 	if _, err := Revoke(f.Dir, node, "", own, false); err == nil {
 		t.Error("a file that is no denylist was replaced")
+	}
+}
+
+func TestToRevokeACertificateSaysWhatItsHolderHasBesides(t *testing.T) {
+	f := initial(t)
+	var serials []string
+	for _, c := range []struct {
+		of   string
+		life time.Duration
+	}{{node, time.Hour}, {node, time.Hour}, {node, time.Nanosecond}, {identity.NewNode(), time.Hour}} {
+		made, err := f.IssueAgent(c.of, identity.ECDSA, t.TempDir(), c.life)
+		if err != nil {
+			t.Fatal(err)
+		}
+		serials = append(serials, made.Serial)
+	}
+	for _, c := range []struct {
+		which, agent string
+		others       []string
+	}{
+		{serials[0], node, serials[1:2]},
+		{serials[1], node, nil},
+		{node, "", nil},
+		{serials[0], "", nil}, // since the agent is revoked
+	} {
+		r, err := Revoke(f.Dir, c.which, "", "", false)
+		if err != nil || r.Agent != c.agent || !slices.Equal(r.Others, c.others) {
+			t.Errorf("%s: %+v, %v; want %q, %v", c.which, r, err, c.agent, c.others)
+		}
+	}
+	if r, err := Revoke(f.Dir, "1234", "", "", true); err != nil || r.Agent != "" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -37,6 +37,11 @@ type Options struct {
 	Admits func(ca *x509.Certificate) error
 	// Denied reports, as an error, that an agent or a key is denied.
 	Denied func(spki, node string) error
+	// Refused is told of each request of an agent that is refused for what it is.
+	Refused func(*http.Request)
+	// Said reports whether to say in the log what an agent was refused: it may ask as
+	// often as it likes.
+	Said func(reason string) bool
 
 	Metrics *metric.Set
 	Log     *slog.Logger
@@ -232,12 +237,17 @@ func (g *Registrar) handler(path string, admit func(*http.Request) error, serve 
 		}
 		no := &refusal{status: http.StatusBadRequest, told: err.Error(), why: err}
 		errors.As(err, &no)
-		if path == wire.RenewPath && no.status >= http.StatusInternalServerError { // no fault of the agent
-			if node, err := identity.Node(r.TLS.PeerCertificates[0]); err == nil {
-				g.agents.giveBack(node)
-			}
+		g.refused.Inc()
+		if path == wire.RenewPath {
+			g.refuseAgent(r, no)
+		} else {
+			g.refuseStranger(r, no)
 		}
-		g.refuse(w, r, no)
+		if no.after > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int((no.after+time.Second-1)/time.Second)))
+		}
+		w.Header().Set("Connection", "close") // what it may still send is not read
+		write(w, no.status, &wire.Enrolled{Error: no.told})
 	})
 }
 
@@ -272,18 +282,33 @@ func (g *Registrar) answer(r *http.Request, path string, admit func(*http.Reques
 	return serve(r, q, csr)
 }
 
-func (g *Registrar) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
-	g.refused.Inc()
-	// Tokens and agents that are refused are all told of; strangers can ask for
-	// nonsense as often as they like.
+// refuseStranger says what a stranger was refused. Tokens that are refused are all
+// told of; anybody can ask for nonsense as often as they like.
+func (g *Registrar) refuseStranger(r *http.Request, no *refusal) {
 	if no.status == http.StatusForbidden || g.nonsense.Failed(no.why.Error()) {
 		g.o.Log.Warn("no certificate is issued", "status", no.status, "reason", no.why.Error(), "client", r.RemoteAddr)
 	}
-	if no.after > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((no.after+time.Second-1)/time.Second)))
+}
+
+// refuseAgent says what an agent was refused, once while that goes on.
+func (g *Registrar) refuseAgent(r *http.Request, no *refusal) {
+	who := ""
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		shown := r.TLS.PeerCertificates[0]
+		node, err := identity.Node(shown)
+		if err == nil && no.status >= http.StatusInternalServerError { // no fault of the agent
+			g.agents.giveBack(node)
+		}
+		if who = node; err != nil {
+			who = "serial " + identity.Serial(shown)
+		}
 	}
-	w.Header().Set("Connection", "close") // what it may still send is not read
-	write(w, no.status, &wire.Enrolled{Error: no.told})
+	if no.status < http.StatusInternalServerError && no.status != http.StatusTooManyRequests { // nor is it one to be told to wait
+		g.o.Refused(r)
+	}
+	if g.o.Said(who + no.why.Error()) {
+		g.o.Log.Warn("no certificate is issued", "status", no.status, "reason", no.why.Error(), "certificate", who, "client", r.RemoteAddr)
+	}
 }
 
 func write(w http.ResponseWriter, status int, answer *wire.Enrolled) {

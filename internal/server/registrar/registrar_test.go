@@ -32,11 +32,13 @@ type office struct {
 	ca     *identity.Authority
 	log    bytes.Buffer
 	denied error // of everybody
+	blamed int   // requests of agents that were refused
+	said   map[string]bool
 }
 
 func newOffice(t testing.TB) *office {
 	t.Helper()
-	o := &office{t: t, dir: filepath.Join(t.TempDir(), "pki")}
+	o := &office{t: t, dir: filepath.Join(t.TempDir(), "pki"), said: map[string]bool{}}
 	f, err := pki.Init(o.dir, "example.org", identity.ECDSA, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +47,8 @@ func newOffice(t testing.TB) *office {
 	o.Registrar, err = New(Options{
 		Dir: o.dir, Life: time.Hour, Admits: func(*x509.Certificate) error { return nil },
 		Denied:  func(string, string) error { return o.denied },
+		Refused: func(*http.Request) { o.blamed++ },
+		Said:    func(reason string) bool { before := o.said[reason]; o.said[reason] = true; return !before },
 		Metrics: new(metric.Set), Log: slog.New(slog.NewTextHandler(&o.log, nil)),
 	})
 	if err != nil {
@@ -202,6 +206,39 @@ func TestAnAgentRenewsForItselfAlone(t *testing.T) {
 	o.denied = errors.New("this agent was revoked")
 	if code, answer := o.post(o.Renew(), http.MethodPost, wire.RenewPath, body(t, "", newKey(t)), shown); code != http.StatusForbidden || answer.Error != "this agent was revoked" {
 		t.Errorf("denied: %d %+v", code, answer)
+	}
+}
+
+func TestWhatAnAgentIsRefusedIsSaidOnceAndHeldAgainstIt(t *testing.T) {
+	o := newOffice(t)
+	agent, err := o.ca.SignAgent(newKey(t).Public(), node, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nameless, err := o.ca.SignServer(newKey(t).Public(), []string{"rea.test"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.denied = errors.New("this agent was revoked")
+	csr := body(t, "", newKey(t))
+	for range 8 { // less than its burst
+		o.post(o.Renew(), http.MethodPost, wire.RenewPath, csr, agent)
+		o.post(o.Renew(), http.MethodPost, wire.RenewPath, csr, nameless)
+		o.post(o.Renew(), http.MethodPost, wire.RenewPath, []byte("nonsense"), nameless)
+		o.post(o.Renew(), http.MethodPost, wire.RenewPath, csr, nil)
+	}
+	for text, want := range map[string]int{"no certificate is issued": 3, node: 1, "serial " + identity.Serial(nameless): 1} {
+		if n := strings.Count(o.log.String(), text); n != want {
+			t.Errorf("%q was said %d times, want %d:\n%s", text, n, want, o.log.String())
+		}
+	}
+	if o.blamed != 32 {
+		t.Errorf("%d of 32 requests are held against them", o.blamed)
+	}
+	o.o.Admits = func(*x509.Certificate) error { return errors.New("not among those") }
+	o.denied = nil
+	if code, _ := o.post(o.Renew(), http.MethodPost, wire.RenewPath, csr, agent); code != http.StatusServiceUnavailable || o.blamed != 32 {
+		t.Errorf("%d, and %d are held against them though the server is broken", code, o.blamed)
 	}
 }
 

@@ -565,8 +565,7 @@ func TestTheBooksAreThoseOfANaiveModel(t *testing.T) {
 			t.Fatalf("%+v, %v", audit, err)
 		}
 		// The ledger of a database that had none is the same.
-		if _, err := s.db.Exec("DROP TABLE declared; DROP TABLE unnumbered; " +
-			"ALTER TABLE streams DROP COLUMN told; ALTER TABLE streams DROP COLUMN told_at; ALTER TABLE streams DROP COLUMN clones; PRAGMA user_version = 1"); err != nil {
+		if _, err := s.db.Exec(toVersion1); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()
@@ -578,6 +577,13 @@ func TestTheBooksAreThoseOfANaiveModel(t *testing.T) {
 		h.store.Close()
 	}
 }
+
+// What makes of a database one of an earlier version.
+const (
+	toVersion2 = "DROP TABLE proven; ALTER TABLE hosts DROP COLUMN unproven; PRAGMA user_version = 2;"
+	toVersion1 = toVersion2 + "DROP TABLE declared; DROP TABLE unnumbered; ALTER TABLE streams DROP COLUMN told; ALTER TABLE streams DROP COLUMN told_at; " +
+		"ALTER TABLE streams DROP COLUMN clones; PRAGMA user_version = 1;"
+)
 
 // forgetTold takes out of the model what version 1 did not keep: what agents told
 // beyond what they delivered and declared.
@@ -603,8 +609,7 @@ func TestADatabaseWithoutALedgerGetsOneFromItsGapEvents(t *testing.T) {
 	b := with(made(nodeA, stream1, 10, 12), map[uint64]string{10: bad(numbered("queue_full", stream1, 4, 4)), 11: `{"cause":"too_large","count":2,"source":"cpu"}`})
 	mustPut(t, s, b, 12)
 	mustPut(t, s, with(made(nodeA, stream1, 13, 13), map[uint64]string{13: numbered("damaged", stream1, 4, 4)}), 13)
-	if _, err := s.db.Exec("DROP TABLE declared; DROP TABLE unnumbered; UPDATE bodies SET body = x'00' WHERE id = 3; " +
-		"ALTER TABLE streams DROP COLUMN told; ALTER TABLE streams DROP COLUMN told_at; ALTER TABLE streams DROP COLUMN clones; PRAGMA user_version = 1"); err != nil {
+	if _, err := s.db.Exec("UPDATE bodies SET body = x'00' WHERE id = 3; " + toVersion1); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()

@@ -26,8 +26,8 @@ type put struct {
 // Put keeps what is new in b and returns the highest number that is kept of its
 // stream. When it returns nil, all of b is on the disk, from now or before;
 // when it returns ErrConflict, nothing of b was kept that was not kept before;
-// after any other error the batch may or may not be kept, and Put may be
-// repeated. What the gap events among the new lines declare goes into the
+// when it returns ErrProven nothing was; after any other error the batch may or may
+// not be kept, and Put may be repeated. What the gap events among the new lines declare goes into the
 // ledger with them.
 //
 // b is borrowed until it is written, so ctx is heeded only before that.
@@ -56,8 +56,8 @@ func (s *Store) pack(b *Batch) {
 	s.compress.Put(c)
 }
 
-// write returns when do has been done durably, or with why not; an ErrConflict
-// of do is an answer, and what do wrote before it is kept.
+// write returns when do has been done durably, or with why not; an error of do may
+// be an answer, and then what do wrote before it is kept.
 //
 // Callers that come while the disk is busy share one transaction: the first to
 // get the token writes for all who wait.
@@ -120,7 +120,7 @@ func (s *Store) transaction(group []*put) error {
 	defer tx.Rollback() // nothing after Commit
 	for _, p := range group {
 		p.err = p.do(tx)
-		if p.err != nil && !errors.Is(p.err, ErrConflict) {
+		if p.err != nil && !answered(p.err) {
 			return p.err
 		}
 	}
@@ -145,6 +145,9 @@ type stream struct {
 
 // keep adds what is new in b to the transaction.
 func (s *Store) keep(tx *sql.Tx, b *Batch) (high uint64, err error) {
+	if err := prove(tx, b.Node, b.Unproven); err != nil {
+		return 0, err
+	}
 	st, err := findStream(tx, b.Node, b.Stream)
 	if err != nil {
 		return 0, err
@@ -385,9 +388,12 @@ func addHole(tx *sql.Tx, id int64, h span, since int64) error {
 }
 
 func noteHost(tx *sql.Tx, b *Batch, news []span) error {
-	var events uint64
+	var events, unproven uint64
 	for _, n := range news {
 		events += n.count()
+	}
+	if b.Unproven {
+		unproven = events
 	}
 	kinds := map[string]bool{}
 	var known string
@@ -402,9 +408,9 @@ func noteHost(tx *sql.Tx, b *Batch, news []span) error {
 	if len(b.Hosts) > 0 {
 		host = b.Hosts[len(b.Hosts)-1]
 	}
-	return run(tx, `INSERT INTO hosts (node, host, agent, kinds, events, first_seen, last_seen, last_event) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)
-		ON CONFLICT DO UPDATE SET host = ?2, agent = ?3, kinds = ?4, events = events + ?5, last_seen = max(last_seen, ?6), last_event = max(last_event, ?7)`,
-		b.Node, host, b.Agent, list(slices.Sorted(maps.Keys(kinds))), events, b.Received.UnixMicro(), b.Latest.UnixMicro())
+	return run(tx, `INSERT INTO hosts (node, host, agent, kinds, events, first_seen, last_seen, last_event, unproven) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)
+		ON CONFLICT DO UPDATE SET host = ?2, agent = ?3, kinds = ?4, events = events + ?5, unproven = unproven + ?8, last_seen = max(last_seen, ?6), last_event = max(last_event, ?7)`,
+		b.Node, host, b.Agent, list(slices.Sorted(maps.Keys(kinds))), events, b.Received.UnixMicro(), b.Latest.UnixMicro(), unproven)
 }
 
 func run(tx *sql.Tx, query string, args ...any) error {

@@ -74,6 +74,7 @@ type Host struct {
 	Agent     string    `json:"agent"`
 	Kinds     []string  `json:"kinds"`
 	Events    uint64    `json:"events"`     // kept
+	Unproven  uint64    `json:"unproven"`   // of these: came without a certificate, so that anybody can have sent them
 	Declared  uint64    `json:"declared"`   // lost, as gap events say
 	Missing   uint64    `json:"missing"`    // numbers below the highest kept that never came, and nobody says why
 	Conflicts uint64    `json:"conflicts"`  // batches refused for other content under kept numbers
@@ -110,7 +111,7 @@ func (r *Reader) Hosts(ctx context.Context) (hosts []Host, err error) {
 }
 
 func listHosts(tx *sql.Tx) (hosts []Host, err error) {
-	rows, err := tx.Query("SELECT node, host, agent, kinds, events, first_seen, last_seen, last_event FROM hosts ORDER BY host, node")
+	rows, err := tx.Query("SELECT node, host, agent, kinds, events, first_seen, last_seen, last_event, unproven FROM hosts ORDER BY host, node")
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,7 @@ func listHosts(tx *sql.Tx) (hosts []Host, err error) {
 		var h Host
 		var kinds string
 		var first, last, event int64
-		if err := rows.Scan(&h.Node, &h.Host, &h.Agent, &kinds, &h.Events, &first, &last, &event); err != nil {
+		if err := rows.Scan(&h.Node, &h.Host, &h.Agent, &kinds, &h.Events, &first, &last, &event, &h.Unproven); err != nil {
 			return nil, err
 		}
 		h.Kinds, h.FirstSeen, h.LastSeen, h.LastEvent = unlist(kinds), at(first), at(last), at(event)

@@ -12,6 +12,7 @@ type Resume struct {
 	Node, Stream string
 	Assigned     uint64 // the highest number that an event has; 0 before the first
 	Superseded   bool   // as in Batch
+	Unproven     bool   // likewise
 	Received     time.Time
 }
 
@@ -21,12 +22,15 @@ const seenEvery = 10 * time.Second
 // Resume notes how far a stream has come. It returns the highest number kept of
 // it and the highest that was told of before. When it returns nil, r is noted
 // durably. What says nothing new is not written, but for when the host was seen
-// last, which is right within seenEvery.
+// last, which is right within seenEvery. ErrProven is as in Put.
 func (s *Store) Resume(ctx context.Context, r *Resume) (high, told uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, 0, err
 	}
 	err = s.write("note stream "+r.Stream, func(tx *sql.Tx) error {
+		if err := prove(tx, r.Node, r.Unproven); err != nil {
+			return err
+		}
 		st, err := findStream(tx, r.Node, r.Stream)
 		if err != nil {
 			return err

@@ -85,7 +85,14 @@ CREATE TABLE unnumbered ( -- lost events that never had numbers
 	events INTEGER NOT NULL,
 	PRIMARY KEY (node, cause, source)
 ) STRICT, WITHOUT ROWID;
-`, more: declareStored}}
+`, more: declareStored}, {statements: `
+CREATE TABLE proven ( -- agents that have shown a certificate: nobody delivers for them without one
+	node TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+INSERT INTO proven SELECT DISTINCT node FROM streams; -- nobody could deliver without
+
+ALTER TABLE hosts ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0; -- of events: those that came without a certificate
+`}}
 
 // A migration is a step from one version to the next: statements, and what takes
 // more than that.

@@ -44,6 +44,10 @@ var ErrConflict = errors.New("the numbers are kept with other content")
 // process after which another one came.
 var ErrSuperseded = fmt.Errorf("another process has taken the stream over: %w", conflict{})
 
+// ErrProven says that a batch or a Resume came without a certificate, for an agent
+// that has shown one.
+var ErrProven = errors.New("this agent has delivered with a certificate")
+
 // conflict is an ErrConflict without its words.
 type conflict struct{}
 
@@ -67,6 +71,7 @@ type Batch struct {
 
 	Assigned   uint64     // the highest number of the stream that an event has
 	Superseded bool       // another process has sent of the stream since this one began
+	Unproven   bool       // no certificate says that it is of Node
 	Gaps       []wire.Gap // what the gap events among Lines declare, in their order
 }
 
