@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -34,6 +35,9 @@ func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 		if v.offset >= v.end {
 			return dst, nil
 		}
+		if err := q.noted(q.vouch(v.segment)); err != nil {
+			return dst, err
+		}
 		damaged, err := q.fill(v, int64(size))
 		if err != nil {
 			return dst, err
@@ -49,6 +53,24 @@ func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 			return q.appendFlight(dst, v.offset), nil
 		}
 	}
+}
+
+// vouch sees to it that no number in s can come back as another record, before s
+// is read. An earlier process wrote s, and this one could not make it durable: a
+// power cut may take it. Then what failed writes left in older segments, behind its
+// base, would be believed. So these go first; all of them are done.
+func (q *Queue) vouch(s *segment) error {
+	q.mu.Lock()
+	safe := !s.found || s.sealed || q.segments[0] == s && q.ghosts == 0
+	done := q.doneLocked()
+	q.mu.Unlock()
+	if safe {
+		return nil
+	}
+	if err := q.cursor.settle(q.mark()); err != nil {
+		return err
+	}
+	return q.removeDone(done)
 }
 
 // appendFlight appends the records that lie in buf, which was read from off.
@@ -358,13 +380,7 @@ func skipAcked(sc *scanner, p position, acked uint64) (_ position, oldest uint32
 // look like a loss.
 func (q *Queue) reap() error {
 	q.mu.Lock()
-	var done []*segment
-	for _, s := range q.segments {
-		if s == q.active || s == q.pos.segment {
-			break
-		}
-		done = append(done, s)
-	}
+	done := q.doneLocked()
 	q.mu.Unlock()
 	if len(done) == 0 {
 		return q.noted(q.cursor.write(q.mark()))
@@ -372,24 +388,47 @@ func (q *Queue) reap() error {
 	if err := q.cursor.settle(q.mark()); err != nil {
 		return q.noted(err)
 	}
-	if q.hasGhosts() && q.noted(q.syncFolder()) != nil {
-		return nil //nolint:nilerr // noted for Stats; the acknowledgement itself is kept
+	_ = q.noted(q.removeDone(done)) // it is tried again; the acknowledgement itself is kept
+	return nil
+}
+
+// doneLocked returns the segments before the one that is read.
+func (q *Queue) doneLocked() (done []*segment) {
+	for _, s := range q.segments {
+		if s == q.active || s == q.pos.segment {
+			break
+		}
+		done = append(done, s)
+	}
+	return done
+}
+
+// removeDone removes segments, the oldest first. What was cut off one that is not
+// sealed must not outlive the segments behind it.
+func (q *Queue) removeDone(done []*segment) (err error) {
+	if q.hasGhosts() {
+		if err := q.syncFolder(); err != nil {
+			return err
+		}
 	}
 	for _, s := range done {
-		if q.noted(q.remove(s)) != nil {
-			break // it will be tried again
+		if err = q.remove(s); err != nil {
+			break
 		}
 		q.mu.Lock()
 		q.dropLocked(s)
 		q.mu.Unlock()
-		if !s.sealed && q.noted(q.syncFolder()) != nil {
-			return nil //nolint:nilerr // noted; what was cut off it must not outlive the segments behind it
+		if !s.sealed {
+			if err := q.syncFolder(); err != nil {
+				return err
+			}
 		}
 	}
-	if q.noted(q.syncFolder()) == nil {
+	synced := q.syncFolder()
+	if synced == nil {
 		signal(q.freed)
 	}
-	return nil
+	return errors.Join(err, synced)
 }
 
 // noted keeps err for Stats and returns it.

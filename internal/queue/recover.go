@@ -102,7 +102,7 @@ func (q *Queue) load(newestFirst []entry) {
 // back: it is counted and left alone.
 func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	id, _ := segmentID(e.name)
-	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size}
+	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size, found: true}
 	f, err := openAgain(q.dir, e.name)
 	if err != nil {
 		q.noteLocked(err)
@@ -113,7 +113,7 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	if s.loadFooter(f) && s.last < bound {
 		return s, true
 	}
-	*s = segment{id: id, salt: s.salt, size: e.size}
+	*s = segment{id: id, salt: s.salt, size: e.size, found: true}
 	sc := scanner{file: f, salt: s.salt, limit: e.size}
 	if e.size >= headerSize {
 		h, ok := decodeHeader(sc.window(0, headerSize))

@@ -21,6 +21,7 @@ type segment struct {
 	oldest  uint32 // append times, Unix seconds
 	newest  uint32
 	sealed  bool // nothing lies behind end but the footer
+	found   bool // by Open: what is not sealed of it may not be on the disk
 	stub    bool // it was given up before it got a record
 }
 
