@@ -66,6 +66,9 @@ func (d *disk) mount() {
 	if out, err := d.tryMount(); err != nil {
 		d.t.Fatalf("mount: %v: %s", err, out)
 	}
+	if _, err := os.ReadDir(d.dir); err != nil {
+		d.t.Fatalf("%v: the file system is still the one without power; a mount namespace that began meanwhile (a container, unshare) may hold it", err)
+	}
 }
 
 // unmount takes the file system away; what just ended may hold it for a moment.
