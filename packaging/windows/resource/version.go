@@ -44,8 +44,8 @@ func (p program) versionInfo() []byte {
 	n := numberOf(p.version)
 	high, low := uint32(n[0])<<16|uint32(n[1]), uint32(n[2])<<16|uint32(n[3])
 	fixed := words(nil, 0xFEEF04BD, 1<<16, high, low, high, low,
-		0x3f,       // which flags count: all, and none is set
-		0, 4<<16|0, // for Windows
+		0x3f, 0, // which flags count: all, and none is set
+		4<<16,      // for Windows
 		1, 0, 0, 0) // a program
 	var strings [][]byte
 	for _, s := range p.strings() {
