@@ -207,7 +207,7 @@ Check 'run as an administrator' {
 
 Check 'program: quoted path, version' {
   $version = (Get-Item -LiteralPath (Program)).VersionInfo
-  $says = & (Program) version
+  $says = & (Program) --version
   if ("$says" -notlike "*$($version.ProductVersion)*") { throw "it shows $($version.ProductVersion) and says $says" }
   "$(Program) $($version.ProductVersion)"
 }
