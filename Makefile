@@ -22,7 +22,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo test torture torture-long hostile cross check lint bench dictionary clean
+.PHONY: help build demo test torture torture-long hostile cross check lint bench dictionary packages windows-program clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,7 +68,7 @@ cross: ## compile for the other systems
 	done
 
 check: ## formatting, go vet for every system, a build that is the same twice
-	@test -z "$$(gofmt -l cmd internal test)" || { echo "gofmt would change:"; gofmt -l cmd internal test; exit 1; }
+	@test -z "$$(gofmt -l cmd internal packaging test)" || { echo "gofmt would change:"; gofmt -l cmd internal packaging test; exit 1; }
 	@for os in linux windows darwin; do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 	$(GO) vet -tags torture,hostile ./test/...
 	$(GO) mod verify
@@ -89,6 +89,13 @@ ID ?= 59906
 
 dictionary: ## train a new zstd dictionary from the golden events, ID=59906
 	$(GO) run ./test/dictionary -id $(ID) -o internal/wire/dictionary-$(ID)
+
+packages: ## .msi, .zip and manifests for Windows into dist/packages; signed with SIGN_CERT: docs/packaging.md
+	packaging/windows/build.sh $(VERSION)
+	packaging/windows/check.sh $(VERSION)
+
+windows-program: # one program for build.sh, with the same flags as all others
+	GOOS=windows GOARCH=$(ARCH) $(BUILD) -o $(OUT)/$(NAME).exe ./cmd/$(NAME)
 
 clean: ## remove what was built and the demo
 	rm -rf bin dist demo
