@@ -61,6 +61,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/config/configtest", "config"},
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},
 	{"test/*", ""},
+	{"test/windows/*", ""},
 	{"cmd/rea-agent", "agent config cli"},
 	{"cmd/rea-server", "server config cli"},
 }

@@ -8,7 +8,7 @@ set -euo pipefail
 root=${REA_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/rea-wine}
 packages="wine64 gcc-mingw-w64-x86-64-win32"
 
-recipe=$(cat "$0" "$(dirname "$0")/wine" | sha256sum | cut -c1-16)
+recipe=$(cat "$0" "$(dirname "$0")/inside.sh" | sha256sum | cut -c1-16)
 if [ "$(cat "$root/ready" 2>/dev/null)" = "$recipe" ]; then
   echo "$root"
   exit
@@ -38,7 +38,7 @@ rm -rf "$root" "$new"
 mkdir -p "$new"
 say "Debian trixie from $mirror"
 debootstrap --variant=minbase trixie "$new" "$mirror" >"$new.log" 2>&1 || { tail "$new.log" >&2; exit 1; }
-cp "$(dirname "$0")/wine" "$new/usr/local/bin/wine"
+cp "$(dirname "$0")/inside.sh" "$new/usr/local/bin/wine"
 say "$packages"
 unshare --mount --pid --fork --kill-child bash -euc '
   mount -t proc proc "$1/proc"
