@@ -22,7 +22,7 @@ func TestScripts(t *testing.T) {
 }
 
 func TestTheTreeOfCommandsIsSound(t *testing.T) {
-	if err := program().Check(); err != nil {
+	if err := program(new(supervisor)).Check(); err != nil {
 		t.Error(err)
 	}
 }
