@@ -86,7 +86,7 @@ func serviceCommand(s *settings) *cli.Command {
 					asJSON,
 				},
 				Examples: []cli.Example{
-					{Line: "service install", Tells: "then: rea-agent service start"},
+					{Line: "service install", Tells: "as an account of its own; start it with rea-agent service start"},
 					{Line: "service install --config /etc/rea/lab.toml", Tells: "with another configuration"},
 				},
 				Run: m.install,

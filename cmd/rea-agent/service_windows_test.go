@@ -223,18 +223,7 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	i := installed{t, filepath.Join(folder, "rea-agent.exe")}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(self) // which is the program where it is called so
-	if err == nil {
-		err = os.WriteFile(i.program, text, 0o700)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	i := installed{t, programFile(t, folder)}
 	const data = `C:\ProgramData\REA`
 	i.do(cli.Unavailable, "service", "status")
 	i.do(cli.Unavailable, "service", "start")
@@ -298,17 +287,5 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	i.do(0, "service", "uninstall", "--purge")
 	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the data is left: %v", err)
-	}
-}
-
-func TestAServiceNeedsNoStandardOutput(t *testing.T) {
-	s := &settings{by: &supervisor{mute: true}}
-	s.config.Logging.Mode = "stdout"
-	if err := s.fit(true); cli.Code(err) != cli.Config {
-		t.Errorf("events that go nowhere: %v", err)
-	}
-	s.config.Networking.Enabled = true
-	if err := s.fit(true); err != nil || s.config.Logging.Mode != "none" {
-		t.Errorf("%v, %q", err, s.config.Logging.Mode)
 	}
 }
