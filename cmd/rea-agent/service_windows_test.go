@@ -217,7 +217,7 @@ func (i installed) status() service.Status {
 // is thrown away afterwards.
 func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	if !wine.Running() {
-		t.Skip("installs a service: packaging/windows tells how it is tried on Windows itself")
+		t.Skip("installs a service, so it is for a machine that is thrown away: a Wine of its own")
 	}
 	folder := filepath.Join(t.TempDir(), "Program Files")
 	if err := os.Mkdir(folder, 0o700); err != nil {
