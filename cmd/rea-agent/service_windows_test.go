@@ -229,6 +229,18 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	i.do(cli.Unavailable, "service", "start")
 	i.do(cli.Unavailable, "service", "uninstall")
 
+	// Something stands in the way: what was made before is removed again.
+	if err := errors.Join(os.Mkdir(data, 0o700), os.WriteFile(filepath.Join(data, "logs"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	i.do(cli.Permission, "service", "install")
+	if left, err := os.ReadDir(data); len(left) != 1 || i.status().State != service.Absent {
+		t.Errorf("left of an install that failed: %v, %v, %+v", left, err, i.status())
+	}
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+
 	i.do(0, "service", "install", "--display-name", "REA of the lab")
 	i.do(cli.IO, "service", "install")
 	want := service.Status{

@@ -118,11 +118,3 @@ func folderList(sid string, change bool) string {
 	}
 	return list + "(A;OICI;" + read + ";;;" + sid + ")"
 }
-
-// arguments are what the service's program is started with.
-func arguments(o *Options) []string {
-	if o.Config == "" {
-		return []string{"run"}
-	}
-	return []string{"run", "--config", o.Config}
-}

@@ -82,7 +82,7 @@ func (i *installation) run() error {
 	if err != nil {
 		return err
 	}
-	defer m.Disconnect()
+	defer func() { _ = m.Disconnect() }() // nothing is left to do
 	if s, err := open(m, windows.SERVICE_QUERY_STATUS); err == nil {
 		return errors.Join(ErrInstalled, s.Close())
 	} else if !errors.Is(err, ErrAbsent) {
@@ -200,6 +200,14 @@ func (i *installation) service(m *mgr.Mgr, account, sid string) error {
 	}
 	i.report.did("member of the group Event Log Readers (%s)", eventLogReaders)
 	return nil
+}
+
+// arguments are what the service's program is started with.
+func arguments(o *Options) []string {
+	if o.Config == "" {
+		return []string{"run"}
+	}
+	return []string{"run", "--config", o.Config}
 }
 
 // accountOf returns the account as the service control manager wants it, and its
@@ -373,7 +381,7 @@ func Uninstall(ctx context.Context, purge bool) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer m.Disconnect()
+	defer func() { _ = m.Disconnect() }() // nothing is left to do
 	s, err := open(m, windows.SERVICE_QUERY_STATUS|windows.SERVICE_QUERY_CONFIG|windows.SERVICE_STOP|windows.DELETE)
 	switch {
 	case errors.Is(err, ErrAbsent) && purge: // what an earlier one left
