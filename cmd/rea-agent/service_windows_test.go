@@ -77,6 +77,7 @@ func TestTheServiceRunsOnlyWhenTheAgentDoes(t *testing.T) {
 			return 0
 		})
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		c.want("before", svc.StartPending)
 		close(opened)
 		synctest.Wait()
