@@ -8,14 +8,14 @@ set -euo pipefail
 root=${REA_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/rea-wine}
 packages="wine64 gcc-mingw-w64-x86-64-win32"
 
+if [ "$(id -u)" != 0 ]; then
+  echo "test-windows: wants root, to make and to enter $root; run it as root" >&2
+  exit 1
+fi
 recipe=$(cat "$0" "$(dirname "$0")/inside.sh" | sha256sum | cut -c1-16)
 if [ "$(cat "$root/ready" 2>/dev/null)" = "$recipe" ]; then
   echo "$root"
   exit
-fi
-if [ "$(id -u)" != 0 ]; then
-  echo "test-windows: wants root, to make and to enter $root; run it as root" >&2
-  exit 1
 fi
 began=$SECONDS
 say() { printf 'test-windows: %s\n' "$1" >&2; }
