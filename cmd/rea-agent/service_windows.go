@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
@@ -30,11 +31,9 @@ const (
 )
 
 // supervised runs the program for who started it. The service control manager
-// waits 30 s at boot for a service to answer, so nothing is done before. It starts
-// rea-agent run; where somebody else did, there is none to connect to, and the
-// call says so at once (StartServiceCtrlDispatcher).
+// waits 30 s at boot for a service to answer, so nothing slow is done before.
 func supervised(run func(context.Context, *supervisor) int) int {
-	if len(os.Args) < 2 || os.Args[1] != "run" {
+	if len(os.Args) < 2 || os.Args[1] != "run" || !startedByServices() {
 		return console(run)
 	}
 	err := svc.Run(service.Name, handler(run))
@@ -45,6 +44,26 @@ func supervised(run func(context.Context, *supervisor) int) int {
 		return cli.Unavailable
 	}
 	return cli.OK // the service control manager has the code
+}
+
+// startedByServices reports whether the parent process has the name of the service
+// control manager. Whether it is the manager, connecting to it tells; that alone
+// would do, but can take seconds where there is none.
+func startedByServices() bool {
+	snapshot, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = windows.CloseHandle(snapshot) }() // it was only read
+	parent := uint32(os.Getppid())
+	var p windows.ProcessEntry32
+	p.Size = uint32(unsafe.Sizeof(p)) // as Process32First wants it
+	for err := windows.Process32First(snapshot, &p); err == nil; err = windows.Process32Next(snapshot, &p) {
+		if p.ProcessID == parent {
+			return strings.EqualFold(windows.UTF16ToString(p.ExeFile[:]), "services.exe")
+		}
+	}
+	return false
 }
 
 // A handler is the service as the control manager knows it.

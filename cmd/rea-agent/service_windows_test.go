@@ -153,6 +153,12 @@ func TestAServiceThatCannotStartSaysItsCode(t *testing.T) {
 	})
 }
 
+func TestATestIsNotStartedByTheControlManager(t *testing.T) {
+	if startedByServices() {
+		t.Error("its parent is called services.exe")
+	}
+}
+
 type reported struct{ text []string }
 
 func (r *reported) Warning(_ uint32, text string) error {
