@@ -22,7 +22,7 @@ RACE    := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
 
 LINT    := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build demo test torture torture-long hostile cross check lint bench dictionary packages windows-program clean
+.PHONY: help build demo test test-windows torture torture-long hostile cross check lint bench dictionary packages windows-program clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ test: ## the whole suite, with the race detector where a C compiler is present
 	@test -n "$(RACE)" || echo "SKIP  race detector: no C compiler ($$($(GO) env CC)) on this machine"
 	@$(GO) build -o bin/report ./test/report
 	$(if $(RACE),CGO_ENABLED=1) $(GO) test $(RACE) -json -count 1 -timeout 9m ./... | bin/report $(REPORT)
+
+test-windows: ## the suite for Windows, under Wine 10 of Debian's packages, which it installs; wants root
+	@test/windows/setup.sh >/dev/null
+	@$(GO) build -o bin/report ./test/report
+	GOOS=windows CGO_ENABLED=0 $(GO) test -exec "$(CURDIR)/test/windows/exec.sh" -json -count 1 -timeout 9m ./... | bin/report
 
 # What the torture bench does: histories that are simulated, kills, power cuts.
 # A seed of 0 draws one, and prints it.

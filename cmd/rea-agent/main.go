@@ -27,14 +27,18 @@ func main() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(program().Main(ctx, os.Args[1:]))
+	os.Exit(supervised(func(ctx context.Context, s *supervisor) int {
+		p := program(s)
+		if s.log != nil {
+			p.Stderr = s.log
+		}
+		return p.Main(ctx, os.Args[1:])
+	}))
 }
 
-// program is the tree of commands.
-func program() *cli.Program {
-	s := &settings{config: agent.Default()}
+// program is the tree of commands, for who is told how it fares.
+func program(by *supervisor) *cli.Program {
+	s := &settings{config: agent.Default(), by: by}
 	return &cli.Program{
 		Name:    "rea-agent",
 		Summary: "collects what this machine does and delivers it, each event once",
@@ -64,6 +68,7 @@ func program() *cli.Program {
 			queueCommand(s),
 			enrollCommand(),
 			redactCommand(s),
+			serviceCommand(s),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
 			}},
@@ -75,14 +80,16 @@ func (s *settings) run(ctx context.Context, in *cli.Invocation) error {
 	if _, err := s.load(); err != nil {
 		return err
 	}
+	if err := s.fit(s.by.mute); err != nil {
+		return err
+	}
 	signal.Ignore(syscall.SIGPIPE) // a pipe that breaks is told and counted
 	easeTimers()
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	a, err := s.agent(in, hangup)
+	a, err := s.agent(in, s.by.hangup())
 	if err != nil {
 		return err
 	}
+	s.by.ready() // all that could be refused is open
 	return explain(a.Run(ctx))
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
+	"github.com/rea-agent/rea/test/windows/wine"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -11,11 +13,16 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata"})
+	testscript.Run(t, testscript.Params{Dir: "testdata", Condition: func(name string) (bool, error) {
+		if name == "wine" {
+			return wine.Running(), nil
+		}
+		return false, fmt.Errorf("there is no condition %q", name)
+	}})
 }
 
 func TestTheTreeOfCommandsIsSound(t *testing.T) {
-	if err := program().Check(); err != nil {
+	if err := program(new(supervisor)).Check(); err != nil {
 		t.Error(err)
 	}
 }

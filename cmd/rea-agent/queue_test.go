@@ -109,7 +109,7 @@ func (s *replayed) serve(t *testing.T, numbers ...uint64) (config string) {
 func rea(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	p := program()
+	p := program(new(supervisor))
 	p.Stdout, p.Stderr = &out, &errs
 	code = p.Main(t.Context(), args)
 	return out.String(), errs.String(), code

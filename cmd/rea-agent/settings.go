@@ -22,6 +22,7 @@ type settings struct {
 	args   []config.Arg
 	json   bool
 	origin bool
+	by     *supervisor
 }
 
 // flags are those of every command, apart from the keys.
@@ -80,6 +81,9 @@ func (s *settings) again() (agent.Config, string, error) {
 	fresh := settings{config: agent.Default(), file: s.file, args: s.args}
 	loaded, err := fresh.load()
 	if err != nil {
+		return agent.Config{}, "", err
+	}
+	if err := fresh.fit(s.by.mute); err != nil {
 		return agent.Config{}, "", err
 	}
 	return fresh.config, loaded.File, nil

@@ -234,7 +234,7 @@ func Remove(dir string, l Letter) error {
 
 // read reads one file, and no more of it than a letter can be.
 func read(path string) (Letter, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|durable.NoFollow, 0)
+	f, err := durable.Open(path)
 	if err != nil {
 		return Letter{}, err
 	}

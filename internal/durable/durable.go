@@ -34,7 +34,7 @@ func WriteFile(name string, data []byte, perm fs.FileMode) error {
 	if err := fill(f, data, perm); err != nil {
 		return fmt.Errorf("replace %s: %w", name, errors.Join(err, os.Remove(f.Name())))
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
+	if err := rename(f.Name(), name); err != nil {
 		return fmt.Errorf("replace %s: %w", name, errors.Join(err, os.Remove(f.Name())))
 	}
 	return SyncDir(filepath.Dir(name))

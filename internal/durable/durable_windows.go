@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -17,13 +19,44 @@ const NoFollow = 0
 // and Windows has no call to flush a folder.
 func SyncDir(string) error { return nil }
 
-// Remove removes the named file. Scanners and indexers open a file for moments
-// after it was written, so a sharing violation is tried again for a tenth of a
-// second before it is an error.
+// Remove removes the named file.
 func Remove(name string) error {
+	return patiently(func() error { return os.Remove(name) }, windows.ERROR_SHARING_VIOLATION)
+}
+
+// rename replaces to. What stands there cannot be replaced while anybody has it
+// open, and the answer is that access is denied.
+func rename(from, to string) error {
+	return patiently(func() error { return os.Rename(from, to) }, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED)
+}
+
+// Open opens the named file for reading. Others may replace, rename or remove it
+// meanwhile, which os.Open does not allow them.
+func Open(name string) (f *os.File, err error) {
+	path, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	var h windows.Handle
+	err = patiently(func() (err error) {
+		h, err = windows.CreateFile(path, windows.GENERIC_READ, share, nil, windows.OPEN_EXISTING, windows.FILE_ATTRIBUTE_NORMAL, 0)
+		return err
+	}, windows.ERROR_SHARING_VIOLATION)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(h), name), nil
+}
+
+// patiently does something to a file, and again for a tenth of a second while it
+// fails in one of the ways in which somebody who has the file open makes it fail:
+// scanners and indexers open a file for moments after it was written.
+func patiently(do func() error, others ...error) error {
 	for wait := 5 * time.Millisecond; ; wait *= 2 {
-		err := os.Remove(name)
-		if wait > 80*time.Millisecond || !errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+		err := do()
+		his := func(e error) bool { return errors.Is(err, e) }
+		if wait > 80*time.Millisecond || !slices.ContainsFunc(others, his) {
 			return err
 		}
 		time.Sleep(wait)

@@ -32,11 +32,13 @@ var ground = map[string]string{
 	"internal/evtx":     "",
 	"internal/config":   "github.com/pelletier/go-toml/v2",
 	"internal/cli":      "golang.org/x/sys",
+	"internal/service":  "golang.org/x/sys",
 }
 
 // A room may import these of ours; a name that ends in /* stands for all rooms below it.
 var rooms = []struct{ room, may string }{
 	{"internal/identity", "access"},
+	{"internal/service", "access"},
 	{"internal/queue", "durable metric"},
 	{"internal/collect", "event metric"},
 	{"internal/config/configtest", "config"},
@@ -63,7 +65,8 @@ var rooms = []struct{ room, may string }{
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},
 	{"test/*", ""},
 	{"packaging/windows/*", ""},
-	{"cmd/rea-agent", "agent config cli"},
+	{"test/windows/*", ""},
+	{"cmd/rea-agent", "agent config service cli"},
 	{"cmd/rea-server", "server config cli"},
 }
 

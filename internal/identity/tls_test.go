@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -242,6 +243,7 @@ func TestPlainServerIsExplained(t *testing.T) {
 	go func() {
 		if c, err := l.Accept(); err == nil {
 			c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			io.Copy(io.Discard, c) // to close with something unread takes back what was written
 			c.Close()
 		}
 	}()

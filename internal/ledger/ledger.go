@@ -55,7 +55,8 @@ type Ledger struct {
 	mu      sync.Mutex // held while the file is written
 	stream  string     // of evidence
 	entries []*Entry
-	dirty   bool // the file does not say so
+	gone    []numbers // of evidence, given up while an entry is being told
+	dirty   bool      // the file does not say so
 }
 
 // New returns a Ledger without a file, for an agent that sends nothing: what is
@@ -174,10 +175,25 @@ func (l *Ledger) Told(e *Entry, stream string, first, last uint64) {
 	switch {
 	case l.path == "":
 		l.entries = slices.Delete(l.entries, i, i+1)
-	case stream != l.stream: // it has gone along into another one, nobody knows where to
+	case stream != l.stream, // it has gone along into another one, nobody knows where to
+		l.wentWith(first, last): // a queue that overflows was faster
 		l.back(i)
 	default:
 		l.entries[i] = &Entry{e.Missing, told, numbers{first, last}}
+	}
+	l.forgetGone()
+}
+
+// wentWith reports whether a number from first to last was given up since an entry
+// was taken.
+func (l *Ledger) wentWith(first, last uint64) bool {
+	return slices.ContainsFunc(l.gone, func(n numbers) bool { return n.First <= last && first <= n.Last })
+}
+
+// forgetGone forgets what was given up once nobody is telling.
+func (l *Ledger) forgetGone() {
+	if !slices.ContainsFunc(l.entries, isTelling) {
+		l.gone = nil
 	}
 }
 
@@ -186,6 +202,7 @@ func (l *Ledger) Back(e *Entry) {
 	l.mu.Lock()
 	defer l.unlock()
 	l.back(slices.Index(l.entries, e))
+	l.forgetGone()
 }
 
 // back makes entry i one that is to be told.
@@ -200,6 +217,11 @@ func (l *Ledger) back(i int) {
 func (l *Ledger) Lost(first, last uint64) {
 	l.mu.Lock()
 	defer l.unlock()
+	if n := len(l.gone); n > 0 && l.gone[n-1].Last+1 == first {
+		l.gone[n-1].Last = last
+	} else if slices.ContainsFunc(l.entries, isTelling) {
+		l.gone = append(l.gone, numbers{first, last})
+	}
 	for i := 0; i < len(l.entries); i++ {
 		if e := l.entries[i]; e.state == told && e.told.First <= last && first <= e.told.Last {
 			l.back(i)
@@ -223,7 +245,7 @@ func (l *Ledger) Delivered(last uint64) {
 func (l *Ledger) Restream(stream string, last uint64) {
 	l.mu.Lock()
 	defer l.unlock()
-	l.stream, l.dirty = stream, true
+	l.stream, l.gone, l.dirty = stream, nil, true // the numbers are others now
 	for i, e := range l.entries {
 		if e.state == told {
 			l.entries[i] = &Entry{e.Missing, told, numbers{1, last}}
@@ -236,7 +258,8 @@ func (l *Ledger) Restream(stream string, last uint64) {
 	}
 }
 
-func isTold(e *Entry) bool { return e.state == told }
+func isTold(e *Entry) bool    { return e.state == told }
+func isTelling(e *Entry) bool { return e.state == telling }
 
 // Disown takes the numbers from all losses: they are of streams of another node,
 // for which this one cannot speak.

@@ -110,6 +110,25 @@ func TestALossIsToldAgainUntilItsGapEventIsDelivered(t *testing.T) {
 	}
 }
 
+// A queue that overflows may give a gap event up before whoever wrote it comes to
+// say that it is safe.
+func TestAGapEventThatIsGivenUpBeforeItCountsAsToldIsToldAgain(t *testing.T) {
+	b := newBook(t)
+	b.add(full(1, 5))
+	list := b.Take()
+	b.Lost(6, 8)
+	b.Lost(9, 20)
+	b.Told(list[0], evidence, 20, 22)
+	if got := b.tell(30); len(got) != 1 || got[0].First != 1 {
+		t.Errorf("told again: %v", got)
+	}
+	// What was given up before is forgotten: the next one is told once.
+	b.add(full(40, 41))
+	if b.tell(20); b.Pending() {
+		t.Error("a gap event that nobody gave up is told again")
+	}
+}
+
 func TestWhatIsDeliveredIsForgottenOnTheDiskToo(t *testing.T) {
 	b := newBook(t)
 	b.add(full(1, 9))

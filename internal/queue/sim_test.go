@@ -62,7 +62,7 @@ type write struct {
 
 var (
 	errDead   = errors.New("the machine has stopped")
-	writeErrs = []error{syscall.EIO, syscall.EIO, syscall.EROFS}
+	writeErrs = []error{syscall.EIO, syscall.EIO, errReadOnly}
 )
 
 func newSimFolder(rng *rand.Rand) *simFolder {
@@ -285,7 +285,7 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 	} else if err != nil {
 		n = f.d.rng.IntN(n + 1)
 	} else if room := f.d.capacity - f.d.used() + blocks(int64(len(f.n.cache))); off+int64(n) > room {
-		n, err = max(0, int(room-off)), syscall.ENOSPC
+		n, err = max(0, int(room-off)), errFull
 	}
 	if n > 0 {
 		f.n.cache = put(f.n.cache, b[:n], off)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/test/windows/wine"
 )
 
 // timeOfDay is a SYSTEM_TIMEOFDAY_INFORMATION of a machine started at boot.
@@ -269,6 +270,9 @@ func TestThisMachine(t *testing.T) {
 		}
 		if first.IsZero() {
 			first = c.now.BootTime
+		}
+		if wine.Running() { // counts the time up from that of Linux, and calls its own start the system's
+			continue
 		}
 		if since := time.Since(c.now.BootTime).Seconds() - c.now.Uptime.V; !c.now.BootTime.Equal(first) || since < -2 || since > 2 {
 			t.Errorf("started at %v, at first %v; that is %.1f s off the uptime", c.now.BootTime, first, since)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/test/windows/wine"
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
@@ -199,7 +200,8 @@ func TestThisMachine(t *testing.T) {
 	for range 2 {
 		lines := collecttest.Read(t, c)
 		collecttest.Validate(t, Schema, lines)
-		if strings.Contains(string(lines), `"errors"`) {
+		// Wine does not tell of page files.
+		if strings.Contains(string(lines), `"errors"`) && !(wine.Running() && strings.Contains(string(lines), `"errors":["swap_total_bytes: query system information 18: NTSTATUS 0xc0000003"]`)) {
 			t.Errorf("errors in %s", lines)
 		}
 	}

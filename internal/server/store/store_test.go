@@ -33,7 +33,11 @@ func openStore(t *testing.T, place string) engine {
 func TestSQLite(t *testing.T) { testEngine(t, openStore) }
 
 func TestReaderWorksBesideAWriterAndAfterIt(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data of ?#%41 ä") // nothing in a path is special
+	special := "data of ?#%41 ä" // nothing in a path is special
+	if runtime.GOOS == "windows" {
+		special = "data of #%41 ä" // no name there has a ?
+	}
+	dir := filepath.Join(t.TempDir(), special)
 	s := openStore(t, dir)
 	mustPut(t, s, made(nodeA, stream1, 1, 3), 3)
 	read := func() string {

@@ -42,7 +42,7 @@ func (s *Sink) rotate(now time.Time) {
 		err = os.Rename(s.o.Path, s.names.path(at))
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // somebody else was faster
+	case errors.Is(err, fs.ErrNotExist) && s.gone(): // somebody else was faster
 	case err != nil:
 		s.noRotate = now.Add(retryRotation)
 		s.o.Trouble(fmt.Errorf("rotate %s: %w", s.o.Path, reason(err)))
@@ -53,6 +53,14 @@ func (s *Sink) rotate(now time.Time) {
 		}
 		s.tidy.wake()
 	}
+}
+
+// gone reports whether there is nothing to put aside. It is looked for, since
+// Windows says of a way that leads nowhere too that it does not exist: without
+// that the same rotation would be tried for ever.
+func (s *Sink) gone() bool {
+	_, err := os.Lstat(s.o.Path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // names are those of the files put aside: stem, time, ext and what stands for

@@ -97,7 +97,7 @@ func (t *tidier) delete(a aside) error {
 
 // compress replaces the file at path by a compressed one.
 func compress(ctx context.Context, path, folder string) error {
-	in, err := os.Open(path)
+	in, err := durable.Open(path) // it may be deleted meanwhile
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // deleted by somebody else
 	}

@@ -1,0 +1,63 @@
+package proc
+
+import (
+	"context"
+	"os/exec"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/rea-agent/rea/internal/event"
+)
+
+// crowd starts n processes that wait for the end of the test.
+func crowd(t testing.TB, n int) {
+	t.Helper()
+	for range n {
+		cmd := exec.Command("cmd.exe", "/d", "/k", "@rem") // waits for a command
+		in, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = in.Close() // which ends it
+			_ = cmd.Wait() // with any code
+		})
+	}
+}
+
+// A cycle is one system call into one buffer, however many processes there are.
+func TestACycleOfAHundredProcessesUsesTheSameBuffer(t *testing.T) {
+	const processes = 100
+	crowd(t, processes)
+	c := New(Config{TopN: 5})
+	read := func() {
+		t.Helper()
+		if err := c.Read(t.Context(), func(context.Context, ...event.Event) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	s := c.sys.(*nt)
+	buffer := unsafe.SliceData(s.buf)
+	const cycles = 20
+	began := time.Now()
+	for range cycles {
+		read()
+	}
+	took := time.Since(began)
+	if n := len(c.table.byPID); n < processes {
+		t.Errorf("%d processes are seen of %d and more", n, processes)
+	}
+	if unsafe.SliceData(s.buf) != buffer {
+		t.Error("the buffer was made anew")
+	}
+	allocs := testing.AllocsPerRun(cycles, read)
+	t.Logf("%d processes: %v and %.0f allocations a cycle", len(c.table.byPID), took/cycles, allocs)
+	if allocs > 10 {
+		t.Errorf("%.0f allocations a cycle", allocs)
+	}
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# exec.sh PROGRAM ARGUMENT…: runs a Windows program under Wine. As the -exec of go
+# test it runs a test in its folder of the repository.
+#
+# Each program gets namespaces of its own: what it starts ends with it, its mounts
+# end with it, and what it writes goes to memory over the folder of setup.sh, which
+# stays as it is. Programs that run side by side do not meet, except in the network.
+# The repository is there to read.
+set -euo pipefail
+root=${REA_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/rea-wine}
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+program=$(readlink -f "$1")
+shift
+export root repository program cwd=$PWD
+exec unshare --mount --pid --fork --kill-child bash -euc '
+  tmp=$root.run # each namespace has its own there
+  mkdir -p "$tmp"
+  mount -t tmpfs -o mode=755 rea-wine "$tmp"
+  mkdir "$tmp"/{upper,work,root}
+  mount -t overlay -o "lowerdir=$root,upperdir=$tmp/upper,workdir=$tmp/work" rea-wine "$tmp/root"
+  cd "$tmp/root"
+  mkdir -p src program
+  mount -t proc proc proc
+  mount --rbind /dev dev
+  mount --rbind /sys sys
+  mount --bind -o ro "$repository" src
+  mount --bind -o ro "$(dirname "$program")" program
+  [[ $cwd/ == "$repository"/* ]] && in=/src${cwd#"$repository"} || in=/tmp
+  exec chroot . sh -c '\''cd "$0" && exec wine "$@"'\'' "$in" "/program/$(basename "$program")" "$@"
+' - "$@"
