@@ -113,12 +113,17 @@ func (s *scanner) document(f *fields) error {
 	if err := s.prolog(); err != nil {
 		return err
 	}
-	name, empty, err := s.open()
+	s.i++
+	name, err := s.name()
 	if err != nil {
 		return err
 	}
 	if s.text(name) != "Event" {
 		return fmt.Errorf("it begins with %q, not with Event", s.text(name))
+	}
+	empty, err := s.open()
+	if err != nil {
+		return err
 	}
 	for more := !empty; more; {
 		var part span
@@ -196,55 +201,62 @@ func (s *scanner) bytes(t span) []byte {
 	return s.b[t.start:t.end]
 }
 
+// inName tells the bytes that a name can go on with, and : for its prefix.
+var inName = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c > ' '
+	}
+	for _, c := range []byte("<>/=\"'&:") {
+		t[c] = false
+	}
+	return t
+}()
+
 // name reads a name and returns it without the prefix of its namespace.
 func (s *scanner) name() (span, error) {
 	n := span{s.i, s.i}
-	for ; s.i < len(s.b); s.i++ {
-		switch c := s.b[s.i]; {
-		case c == ':':
-			n.start = s.i + 1
-			continue
-		case c == '>' || c == '/' || c == '=' || blank(c):
-		case c == '<' || c == '"' || c == '\'' || c == '&':
-			return n, fmt.Errorf("%q in a name, at byte %d", c, s.i)
-		default:
-			continue
+	for {
+		for s.i < len(s.b) && inName[s.b[s.i]] {
+			s.i++
 		}
-		break
+		if s.i == len(s.b) {
+			return n, errEnd
+		}
+		if s.b[s.i] != ':' {
+			break
+		}
+		s.i++
+		n.start = s.i
 	}
 	n.end = s.i
-	if s.i == len(s.b) {
-		return n, errEnd
-	}
-	if n.end <= n.start {
+	switch c := s.b[s.i]; {
+	case c != '>' && c != '/' && c != '=' && !blank(c):
+		return n, fmt.Errorf("%q in a name, at byte %d", c, s.i)
+	case n.empty():
 		return n, fmt.Errorf("no name at byte %d", s.i)
 	}
 	return n, nil
 }
 
-// open reads the tag that begins an element, s.i being at its <, and its
-// attributes into s.attributes, but for those that declare namespaces. empty says
-// that the element ends there.
-func (s *scanner) open() (name span, empty bool, err error) {
+// open reads the rest of the tag that begins an element, its name being read, and
+// its attributes into s.attributes, but for those that declare namespaces. empty
+// says that the element ends there.
+func (s *scanner) open() (empty bool, err error) {
 	s.attributes = s.attributes[:0]
-	s.i++
-	if name, err = s.name(); err != nil {
-		return name, false, err
-	}
 	for {
 		s.space()
 		switch {
 		case s.i == len(s.b):
-			return name, false, errEnd
+			return false, errEnd
 		case s.b[s.i] == '>':
 			s.i++
-			return name, false, nil
+			return false, nil
 		case s.at("/>"):
 			s.i += 2
-			return name, true, nil
+			return true, nil
 		}
 		if err := s.attribute(); err != nil {
-			return name, false, err
+			return false, err
 		}
 	}
 }
@@ -295,6 +307,10 @@ func (s *scanner) value(name string) span {
 // close reads the tag that ends the element of that name, s.i being at its </.
 func (s *scanner) close(want span) error {
 	s.i += 2
+	if n := want.end - want.start; s.i+n < len(s.b) && s.b[s.i+n] == '>' && string(s.b[s.i:s.i+n]) == string(s.b[want.start:want.end]) {
+		s.i += n + 1
+		return nil
+	}
 	name, err := s.name()
 	if err != nil {
 		return err
@@ -310,7 +326,7 @@ func (s *scanner) close(want span) error {
 }
 
 // child goes to the next element within the one of that name, whose tag was read,
-// and returns its name, s.i being at its <; or it goes behind the end of parent.
+// and reads its name; or it goes behind the end of parent.
 // Text between them is of no use there.
 func (s *scanner) child(parent span) (name span, more bool, err error) {
 	end, err := s.pieces(nil)
@@ -320,10 +336,8 @@ func (s *scanner) child(parent span) (name span, more bool, err error) {
 	case end:
 		return name, false, s.close(parent)
 	}
-	at := s.i
 	s.i++
 	name, err = s.name()
-	s.i = at
 	return name, err == nil, err
 }
 
@@ -370,19 +384,19 @@ func (s *scanner) pieces(text *span) (end bool, err error) {
 func (s *scanner) part(f *fields, name span) error {
 	switch s.text(name) {
 	case "System":
-		return s.system(f)
+		return s.system(f, name)
 	case "RenderingInfo":
-		return s.rendering(f)
+		return s.rendering(f, name)
 	case "EventData":
-		return s.eventData(f)
+		return s.eventData(f, name)
 	case "UserData":
-		return s.userData()
+		return s.userData(name)
 	}
-	return s.element(rootOther, 1, false)
+	return s.element(rootOther, name, 1, false)
 }
 
-func (s *scanner) system(f *fields) error {
-	name, empty, err := s.open()
+func (s *scanner) system(f *fields, name span) error {
+	empty, err := s.open()
 	if err != nil || empty {
 		return err
 	}
@@ -400,7 +414,7 @@ func (s *scanner) system(f *fields) error {
 // systemPart reads an element of System.
 func (s *scanner) systemPart(f *fields, name span) error {
 	var text span
-	if err := s.leaf(&text); err != nil {
+	if err := s.leaf(name, &text); err != nil {
 		return err
 	}
 	switch s.text(name) {
@@ -438,8 +452,8 @@ func (s *scanner) systemPart(f *fields, name span) error {
 
 // leaf reads an element that holds no others, and its text. Its attributes stay
 // in s.attributes.
-func (s *scanner) leaf(text *span) error {
-	name, empty, err := s.open()
+func (s *scanner) leaf(name span, text *span) error {
+	empty, err := s.open()
 	if err != nil || empty {
 		return err
 	}
@@ -454,8 +468,8 @@ func (s *scanner) leaf(text *span) error {
 }
 
 // rendering reads RenderingInfo, the texts that a forwarding machine added.
-func (s *scanner) rendering(f *fields) error {
-	name, empty, err := s.open()
+func (s *scanner) rendering(f *fields, name span) error {
+	empty, err := s.open()
 	if err != nil || empty {
 		return err
 	}
@@ -488,24 +502,24 @@ func (s *scanner) renderingPart(f *fields, name span) error {
 	case "Provider":
 		text = &f.providerName
 	case "Keywords":
-		return s.keywords(f)
+		return s.keywords(f, name)
 	}
-	return s.leaf(text)
+	return s.leaf(name, text)
 }
 
-func (s *scanner) keywords(f *fields) error {
+func (s *scanner) keywords(f *fields, name span) error {
 	const most = 64 // they are bits
-	name, empty, err := s.open()
+	empty, err := s.open()
 	if err != nil || empty {
 		return err
 	}
 	for {
-		_, more, err := s.child(name)
+		part, more, err := s.child(name)
 		if err != nil || !more {
 			return err
 		}
 		var keyword span
-		if err := s.leaf(&keyword); err != nil {
+		if err := s.leaf(part, &keyword); err != nil {
 			return err
 		}
 		if !keyword.empty() && len(f.keywordNames) < most {
@@ -516,8 +530,8 @@ func (s *scanner) keywords(f *fields) error {
 
 // eventData reads EventData: Data elements, which have their names in an
 // attribute or none, and Binary.
-func (s *scanner) eventData(f *fields) error {
-	name, empty, err := s.open()
+func (s *scanner) eventData(f *fields, name span) error {
+	empty, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -531,11 +545,11 @@ func (s *scanner) eventData(f *fields) error {
 		}
 		switch s.text(part) {
 		case "Binary":
-			err = s.leaf(&f.binary)
+			err = s.leaf(part, &f.binary)
 		case "Data":
-			err = s.element(rootData, 1, true)
+			err = s.element(rootData, part, 1, true)
 		default:
-			err = s.element(rootData, 1, false)
+			err = s.element(rootData, part, 1, false)
 		}
 		if err != nil {
 			return err
@@ -543,15 +557,15 @@ func (s *scanner) eventData(f *fields) error {
 	}
 }
 
-func (s *scanner) userData() error {
-	name, empty, err := s.open()
+func (s *scanner) userData(name span) error {
+	empty, err := s.open()
 	if err != nil || empty {
 		return err
 	}
 	for {
-		_, more, err := s.child(name)
+		part, more, err := s.child(name)
 		if err == nil && more {
-			err = s.element(rootUser, 1, false)
+			err = s.element(rootUser, part, 1, false)
 		}
 		if err != nil || !more {
 			return err
@@ -559,13 +573,14 @@ func (s *scanner) userData() error {
 	}
 }
 
-// element reads an element of any kind into a node below parent. That of a Data
+// element reads an element of any kind, of which the name is read, into a node
+// below parent. That of a Data
 // element is called what its attribute Name says; without one it has no name.
-func (s *scanner) element(parent int32, depth int, isData bool) error {
+func (s *scanner) element(parent int32, name span, depth int, isData bool) error {
 	if depth > maxDepth {
 		return fmt.Errorf("elements are nested more than %d deep", maxDepth)
 	}
-	name, empty, err := s.open()
+	empty, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -610,7 +625,12 @@ func (s *scanner) content(n int32, name span, depth int) error {
 			s.nodes[n].value = text
 			return s.close(name)
 		}
-		if err := s.element(n, depth+1, false); err != nil {
+		s.i++
+		child, err := s.name()
+		if err == nil {
+			err = s.element(n, child, depth+1, false)
+		}
+		if err != nil {
 			return err
 		}
 	}
