@@ -1,0 +1,185 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rea-agent/rea/internal/collect"
+	"github.com/rea-agent/rea/internal/metric"
+)
+
+const (
+	saveEvery    = 3 * time.Second  // positions are written down
+	resolveEvery = time.Minute      // patterns are looked up again
+	pollLeast    = 5 * time.Second  // a channel that is silent is asked all the same …
+	pollMost     = 10 * time.Second // … in case that a signal was lost
+	lookEvery    = time.Minute      // a log is looked at
+	lagAfter     = 10 * time.Second // a channel that is not read to its end for so long lags
+)
+
+// The parts of the source beside its channels.
+const (
+	partCursor   = "(positions)"
+	partChannels = "(list of channels)"
+)
+
+// MaxRPS is the most that a channel may be allowed a second.
+const MaxRPS = 100_000
+
+// Config says what is read and how.
+type Config struct {
+	Channels []string // names, and patterns with * and ?
+	Rules    []Rule   // for some of them; where two say something, the later counts
+	RPS      int      // events a second, of each channel
+	Drop     bool     // what is more; else it waits in the log
+	Oldest   bool     // begin with the oldest record; else with what is new
+	Message  bool     // ask for the words as well
+	XML      bool     // keep the XML as well
+	File     string   // where positions are kept; "" keeps them as long as the process
+	Metrics  *metric.Set
+}
+
+// settings returns what holds for a channel.
+func (c *Config) settings(channel string) settings {
+	s := settings{RPS: c.RPS, Drop: c.Drop, Oldest: c.Oldest, Message: c.Message, XML: c.XML}
+	for _, r := range c.Rules {
+		if matches(r.Channel, channel) {
+			for _, apply := range r.apply {
+				apply(&s)
+			}
+		}
+	}
+	if s.XPath == "*" {
+		s.XPath = ""
+	}
+	return s
+}
+
+// A Source follows the channels of the event log; it is a collect.Source. Each
+// channel has a goroutine and a state of its own, so that the trouble of one does
+// not touch another.
+type Source struct {
+	cfg     Config
+	open    func() (system, error)
+	write   func(*cursors) // for tests: how positions are written
+	system  system
+	cursors *cursors
+	watch   *collect.Watch
+
+	mu      sync.Mutex
+	states  map[string]bool // by channel: whether it works
+	unsaved bool            // the positions could not be read or written
+}
+
+// New returns the source for this machine.
+func New(cfg Config) *Source { return &Source{cfg: cfg, open: openSystem} }
+
+// Run follows the channels until ctx ends. It is not called twice at once.
+func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
+	s.watch, s.states = w, map[string]bool{}
+	if s.system, err = s.open(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.system.close()) }()
+	s.cursors, err = openCursors(s.cfg.File)
+	if s.unsaved = err != nil; err != nil {
+		w.Part(ctx, partCursor, collect.Failing, err)
+	}
+	if s.write != nil {
+		s.write(s.cursors)
+	}
+	var readers sync.WaitGroup
+	defer s.save(context.WithoutCancel(ctx))
+	defer readers.Wait()
+	return s.supervise(ctx, &readers)
+}
+
+// supervise begins a reader for every channel and writes positions down.
+func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
+	save, resolve := time.NewTicker(saveEvery), time.NewTicker(resolveEvery)
+	defer save.Stop()
+	defer resolve.Stop()
+	running := map[string]bool{}
+	begin := func(later bool) {
+		for _, name := range s.resolve(ctx) {
+			if key := strings.ToLower(name); !running[key] {
+				running[key] = true
+				c := s.channel(name, later)
+				readers.Go(func() { c.run(ctx) })
+			}
+		}
+	}
+	begin(false)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-save.C:
+			s.save(ctx)
+		case <-resolve.C:
+			begin(true)
+		}
+	}
+}
+
+// resolve returns the names of the channels that there are to read. One that is
+// named without * and ? is among them even if it is not there.
+func (s *Source) resolve(ctx context.Context) (names []string) {
+	var all []string
+	for _, c := range s.cfg.Channels {
+		if !isPattern(c) {
+			names = append(names, c)
+			continue
+		}
+		if all == nil {
+			var err error
+			if all, err = s.system.channels(); err != nil {
+				s.watch.Part(ctx, partChannels, collect.Failing, fmt.Errorf("list the channels: %w", err))
+				return names
+			}
+			s.watch.Part(ctx, partChannels, collect.OK, nil)
+		}
+		for _, name := range all {
+			if matches(c, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// save writes the positions down.
+func (s *Source) save(ctx context.Context) {
+	err := s.cursors.save()
+	s.mu.Lock()
+	told := s.unsaved
+	s.unsaved = err != nil
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		s.watch.Part(ctx, partCursor, collect.Failing, err)
+	case told:
+		s.watch.Part(ctx, partCursor, collect.OK, nil)
+	}
+}
+
+// tell says how a channel fares. The source does not work when no channel does.
+func (s *Source) tell(ctx context.Context, channel, state string, err error) {
+	s.watch.Part(ctx, channel, state, err)
+	s.mu.Lock()
+	s.states[channel] = err == nil
+	works := false
+	for _, w := range s.states {
+		works = works || w
+	}
+	s.mu.Unlock()
+	if works {
+		s.watch.Up(ctx)
+	} else {
+		s.watch.Down(ctx, "error", fmt.Errorf("no channel can be read; %s: %w", channel, err))
+	}
+}
