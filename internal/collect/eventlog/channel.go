@@ -432,7 +432,7 @@ func (c *channel) take(i int) error {
 	c.closeWindow()
 	c.limit.take(now)
 	if c.settings.Message && r.Message == "" {
-		if r.Message, err = c.sub.message(i); err != nil {
+		if r.Message, err = c.sub.message(i, r.Provider); err != nil {
 			r.errors = append(r.errors, "message: "+err.Error())
 		}
 	}

@@ -277,7 +277,7 @@ func (s *fakeSub) xml(i int) ([]byte, error) {
 	return []byte(s.fetched[i].xml), nil
 }
 
-func (s *fakeSub) message(i int) (string, error) {
+func (s *fakeSub) message(i int, _ string) (string, error) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if _, err := s.f.step("message", s.log.name); err != nil {

@@ -30,8 +30,8 @@ type subscription interface {
 	next(most int) (int, error)
 	// xml renders record i, in UTF-8. It is good until it is called again.
 	xml(i int) ([]byte, error)
-	// message returns what record i says in words.
-	message(i int) (string, error)
+	// message returns what record i, of that provider, says in words.
+	message(i int, provider string) (string, error)
 	// mark puts the bookmark at record i, bookmark renders it: as it was given to
 	// subscribe, until it is put somewhere.
 	mark(i int) error
