@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rea-agent/rea/internal/collect/eventlog"
+	"github.com/rea-agent/rea/internal/config"
+	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/pipeline"
+	"github.com/rea-agent/rea/internal/redact"
+)
+
+// logon is a record as Windows renders it, with a message as it would make it.
+const logon = `<Event><System><Provider Name='Microsoft-Windows-Security-Auditing'/><EventID>4688</EventID><Level>0</Level><TimeCreated SystemTime='2026-11-23T10:11:12Z'/><EventRecordID>5</EventRecordID>` +
+	`<Channel>Security</Channel><Computer>LAB-7</Computer><Security UserID='S-1-5-21-1-2-3-1104'/></System><EventData>` +
+	`<Data Name='SubjectUserSid'>S-1-5-18</Data><Data Name='SubjectUserName'>LAB-7$</Data><Data Name='TargetUserSid'>S-1-5-21-1-2-3-1104</Data><Data Name='TargetUserName'>alice</Data>` +
+	`<Data Name='TargetDomainName'>EXAMPLE</Data><Data Name='CommandLine'>backup --password=hunter2 C:\Users\alice\x</Data><Data Name='NewProcessName'>C:\Users\alice\backup.exe</Data>` +
+	`<Data Name='IpAddress'>192.0.2.7</Data><Data Name='Note'>url https://bob:hunter2@example.org/</Data><Data Name='MemberName'>alice</Data><Data Name='MemberName'>carol</Data></EventData>` +
+	`<UserData><X><UserName kind='local'>dave</UserName></X></UserData>` +
+	`<RenderingInfo Culture='en-US'><Message>alice (S-1-5-21-1-2-3-1104) logged on from 192.0.2.7 as LAB-7$ with hunter2: --password=hunter2</Message></RenderingInfo></Event>`
+
+// line is what the pipeline makes of a record.
+func line(t *testing.T, xml string, o redact.Options) string {
+	t.Helper()
+	p := eventlog.Parser{KeepXML: true}
+	r := new(eventlog.Record)
+	p.Parse([]byte(xml), r)
+	e := event.NewEncoder(event.Stamp{Node: "n", Host: "h", Stream: strings.Repeat("a", 32)}, pipeline.Redactor(redact.New(o)), 0)
+	ev := r.Event(time.Now())
+	b, err := e.Append(nil, &ev, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate(t, compileEventSchema(t), b); err != nil {
+		t.Errorf("%v\n%s", err, b)
+	}
+	return string(b)
+}
+
+func TestTheEventLogIsRedacted(t *testing.T) {
+	key := []byte(strings.Repeat("k", 32))
+	for name, c := range map[string]struct {
+		o       redact.Options
+		has, no []string
+	}{
+		"by default names and command lines are left out": {
+			redact.Options{PII: true, Commands: true},
+			[]string{`"SubjectUserSid":"S-1-5-18"`, `"SubjectUserName":"LAB-7$"`, `"TargetDomainName":"EXAMPLE"`, `"IpAddress":"192.0.2.7"`, `"NewProcessName":"C:\\Users\\[redacted]\\backup.exe"`,
+				`"message":"[redacted] ([redacted]) logged on from 192.0.2.7 as LAB-7$`, `"eventlog.event_data.TargetUserName"`, `"eventlog.event_data.MemberName"`, `"eventlog.user_data.X.UserName.#text"`, `"eventlog.xml"`, `"eventlog.user_id"`},
+			[]string{"alice", "carol", "dave", "hunter2@", "password=hunter2", "S-1-5-21", "CommandLine\":", `"xml":`},
+		},
+		"with a key they are hashes": {
+			redact.Options{PII: true, Commands: true, Key: key},
+			[]string{`"TargetUserName":"h:`, `"TargetUserSid":"h:`, `"MemberName":["h:`, `"user_id":"h:`, `"#text":"h:`, `"message":"h:`},
+			[]string{"alice", "carol", "dave", "hunter2@", "S-1-5-21", `"xml":`},
+		},
+		"secrets go even so": {
+			redact.Options{},
+			[]string{`"TargetUserName":"alice"`, `"TargetUserSid":"S-1-5-21-1-2-3-1104"`, `"user_id":"S-1-5-21-1-2-3-1104"`, `"CommandLine":"backup --password=[redacted]`, `"#text":"dave"`, `"xml":"<Event>`},
+			[]string{"password=hunter2", "bob:hunter2"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := line(t, logon, c.o)
+			for _, has := range c.has {
+				if !strings.Contains(got, has) {
+					t.Errorf("no %s in %s", has, got)
+				}
+			}
+			for _, no := range c.no {
+				if strings.Contains(got, no) {
+					t.Errorf("%s in %s", no, got)
+				}
+			}
+		})
+	}
+}
+
+func TestXMLThatCannotBeReadTellsNoNames(t *testing.T) {
+	got := line(t, strings.TrimSuffix(logon, "</Event>"), redact.Options{PII: true, Commands: true})
+	for _, no := range []string{"alice", "carol", "dave"} {
+		if strings.Contains(got, no) {
+			t.Errorf("%s in %s", no, got)
+		}
+	}
+	if !strings.Contains(got, `"errors":["xml: it ends in the middle"]`) || !strings.Contains(got, `"record_id":5`) {
+		t.Error(got)
+	}
+}
+
+func TestWhereTheEventLogIsReadTo(t *testing.T) {
+	for _, c := range []struct {
+		set  func(*Config)
+		want string
+	}{
+		{func(c *Config) { c.Networking.Enabled, c.Networking.QueueDir = true, "q" }, filepath.Join("q", eventLogFile)},
+		{func(c *Config) { c.Logging.Mode, c.Logging.FilePath = "file", filepath.Join("d", "f") }, filepath.Join("d", eventLogFile)},
+		{func(*Config) {}, ""},
+	} {
+		config := Default()
+		c.set(&config)
+		if got := eventLog(&config, new(metric.Set)).File; got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestRulesOfTheEventLogAreChecked(t *testing.T) {
+	for text, want := range map[string]string{
+		"Security rps=5":          "is not channel: setting=value",
+		"Security: rps=0":         "write a number from 1 to 100000",
+		"*: message=true":         "",
+		"A: xpath=*[System[1<2]]": "",
+	} {
+		c := Default()
+		_, err := c.Spec().Load(config.Sources{Args: []config.Arg{{Key: "collectors.win_eventlog_rules", Flag: "--x", Text: text}}})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
