@@ -519,8 +519,9 @@ func (c *channel) deliver(ctx context.Context) error {
 			return err
 		}
 		c.metrics.events.Add(uint64(c.batch.taken))
+		c.s.watch.Up(ctx)
 	}
-	c.moved, c.lost, c.position = false, false, to
+	c.moved, c.lost, c.position, c.worked = false, false, to, true
 	c.s.cursors.set(c.name, c.position)
 	return nil
 }

@@ -282,6 +282,10 @@ func createBookmark(xml string) (handle, error) {
 	return handle(h), nil
 }
 
+// wideLeast is how many characters there is room for before it is known how many
+// there are. Few records have more.
+const wideLeast = 4 << 10
+
 // A winSub is a subscription, or the result of a query.
 type winSub struct {
 	log    *windowsLog
@@ -314,6 +318,9 @@ func (s *winSub) next(most int) (int, error) {
 	// unsafe.Pointer holds here and below: pointers become numbers in the call.
 	_, err := call(evtNext, uintptr(s.handle), uintptr(min(most, len(s.records))), uintptr(unsafe.Pointer(&s.records[0])), 0, 0, uintptr(unsafe.Pointer(&s.used)))
 	if err != nil {
+		if len(s.wide) > wideLeast { // a machine has hundreds of channels that are silent
+			s.wide, s.text = nil, nil
+		}
 		return 0, err
 	}
 	s.fetched = min(int(s.used), len(s.records))
@@ -345,7 +352,7 @@ func (s *winSub) xml(i int) ([]byte, error) {
 // render renders a record or a bookmark into the reused buffer.
 func (s *winSub) render(h handle, as uintptr) ([]uint16, error) {
 	if s.wide == nil {
-		s.wide = make([]uint16, 8<<10)
+		s.wide = make([]uint16, wideLeast)
 	}
 	for {
 		s.used = 0

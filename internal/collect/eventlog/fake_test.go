@@ -89,6 +89,20 @@ func (f *fakeSystem) fail(channel, call string, errs ...error) {
 	f.log(channel).failing[call] = errs
 }
 
+// made returns how many calls there were.
+func (f *fakeSystem) made() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.steps
+}
+
+// allow sets how many bytes one call of next can return.
+func (f *fakeSystem) allow(bytes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.most = bytes
+}
+
 // write appends n records to a log; those that it has no room for go.
 func (f *fakeSystem) write(channel string, n int) {
 	for range n {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -93,7 +95,7 @@ func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 		s.write(s.cursors)
 	}
 	var readers sync.WaitGroup
-	defer s.save(context.WithoutCancel(ctx))
+	defer s.save(ctx)
 	defer readers.Wait()
 	return s.supervise(ctx, &readers)
 }
@@ -172,14 +174,12 @@ func (s *Source) tell(ctx context.Context, channel, state string, err error) {
 	s.watch.Part(ctx, channel, state, err)
 	s.mu.Lock()
 	s.states[channel] = err == nil
-	works := false
-	for _, w := range s.states {
-		works = works || w
-	}
+	works := slices.Contains(slices.Collect(maps.Values(s.states)), true)
 	s.mu.Unlock()
-	if works {
+	switch {
+	case err == nil:
 		s.watch.Up(ctx)
-	} else {
+	case !works:
 		s.watch.Down(ctx, "error", fmt.Errorf("no channel can be read; %s: %w", channel, err))
 	}
 }

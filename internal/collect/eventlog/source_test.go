@@ -127,6 +127,13 @@ func (b *bench) runFor(d time.Duration) {
 	b.stop()
 }
 
+// got returns the ids that came of a channel.
+func (b *bench) got(channel string) []uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.ids[channel])
+}
+
 // want compares the ids that came of the first channel, runs of them as 1-5.
 func (b *bench) want(want string, gaps ...string) {
 	b.t.Helper()
@@ -374,7 +381,7 @@ func TestTooMuchForOneCall(t *testing.T) {
 		b.fake.write("Security", 100)
 		b.start()
 		time.Sleep(time.Minute)
-		b.fake.most = 0
+		b.fake.allow(0)
 		b.fake.write("Security", 100)
 		time.Sleep(time.Minute)
 		b.stop()
@@ -418,12 +425,12 @@ func TestWhatIsDeniedOrAbsentIsSeenAndDoesNotTouchTheOthers(t *testing.T) {
 		if s := b.run.States()[0].State; s != collect.OK {
 			t.Errorf("the source is %s", s)
 		}
-		if got := runs(b.ids["System"]); got != "1-5" {
+		if got := runs(b.got("System")); got != "1-5" {
 			t.Error(got)
 		}
-		before := b.fake.steps
+		before := b.fake.made()
 		time.Sleep(time.Minute)
-		if n := b.fake.steps - before; n > 60 {
+		if n := b.fake.made() - before; n > 60 {
 			t.Errorf("%d calls in a minute", n)
 		}
 		b.fake.mu.Lock()
@@ -545,7 +552,7 @@ func TestAFloodIsDeferred(t *testing.T) {
 		b.fake.write("Security", 5000)
 		b.start()
 		time.Sleep(30*time.Second + 500*time.Millisecond)
-		if n := len(b.ids["Security"]); n < 2900 || n > 3200 {
+		if n := len(b.got("Security")); n < 2900 || n > 3200 {
 			t.Errorf("%d records in 30 s", n)
 		}
 		if p := b.run.States()[0].Parts[0]; p.State != stateLagging || p.Error != "" {
@@ -640,10 +647,10 @@ func TestAPanicIsOneOfTheChannelsTroubles(t *testing.T) {
 	})
 }
 
-type panics struct{ error }
+// panics is an error that panics when it is looked at.
+type panics struct{}
 
-func (panics) Error() string { panic("this text cannot be had") }
-
+func (panics) Error() string { panic("index out of range") }
 func (panics) Is(error) bool { panic("index out of range") }
 
 // A source is killed at each call that it makes, of the system, the keeper and the
@@ -761,6 +768,7 @@ func TestSavedPositionsAreExactWithoutAKill(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		total := uint64(0)
 		for range 60 {
+			b.hold = time.Duration(r.IntN(50)) * time.Millisecond
 			b.start()
 			for range r.IntN(5) {
 				n := r.IntN(80)
@@ -768,7 +776,6 @@ func TestSavedPositionsAreExactWithoutAKill(t *testing.T) {
 				total += uint64(n)
 				time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
 			}
-			b.hold = time.Duration(r.IntN(50)) * time.Millisecond
 			b.stop()
 		}
 		b.hold = 0
@@ -784,9 +791,8 @@ func TestPositionsAreSavedAtMostEveryFewSeconds(t *testing.T) {
 			b.fake.write("Security", 1)
 			time.Sleep(100 * time.Millisecond)
 		}
-		saves := 0
 		b.fake.mu.Lock()
-		saves = b.fake.calls["save"]
+		saves := b.fake.calls["save"]
 		b.fake.mu.Unlock()
 		b.stop()
 		if saves > 22 {
