@@ -3,7 +3,6 @@ package eventlog
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -86,25 +85,18 @@ func (h handle) close() error {
 }
 
 // windowsLog is the event log of this machine.
-type windowsLog struct {
-	waiters waiters
-
-	mu         sync.Mutex
-	publishers map[string]publisher // for messages
-}
+type windowsLog struct{ waiters waiters }
 
 func openSystem() (system, error) {
 	if err := wevtapi.Load(); err != nil {
 		return nil, errors.ErrUnsupported
 	}
-	return &windowsLog{publishers: map[string]publisher{}}, nil
+	return new(windowsLog), nil
 }
 
 func (w *windowsLog) close() error {
 	w.waiters.end()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.forgetLocked()
+	return nil
 }
 
 // channels lists the names of all channels.
@@ -141,14 +133,14 @@ func (w *windowsLog) end(channel string) (bookmark string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("EvtQuery: %w", err)
 	}
-	s := winSub{handle: handle(query)}
+	s := winSub{handle: handle(query), patience: 10_000}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if _, err := s.next(1); errors.Is(err, errNoMore) {
 		return "", nil
 	} else if err != nil {
 		return "", err
 	}
-	if s.mark_, err = createBookmark(""); err != nil {
+	if s.place, err = createBookmark(""); err != nil {
 		return "", err
 	}
 	if err := s.mark(0); err != nil {
@@ -247,8 +239,8 @@ func (w *windowsLog) subscribe(channel, query, bookmark string) (subscription, e
 			return nil, errQuery
 		}
 	}
-	s := &winSub{log: w, given: bookmark, signal: make(chan struct{}, 1)}
-	if s.mark_, err = createBookmark(bookmark); err != nil {
+	s := &winSub{given: bookmark, signal: make(chan struct{}, 1)}
+	if s.place, err = createBookmark(bookmark); err != nil {
 		return nil, err
 	}
 	if s.event, err = windows.CreateEvent(nil, 1, 1, nil); err != nil {
@@ -256,7 +248,7 @@ func (w *windowsLog) subscribe(channel, query, bookmark string) (subscription, e
 	}
 	from, at := uintptr(subscribeStartAtOldest), uintptr(0)
 	if bookmark != "" {
-		from, at = subscribeStartAfterBookmark|subscribeStrict, uintptr(s.mark_)
+		from, at = subscribeStartAfterBookmark|subscribeStrict, uintptr(s.place)
 	}
 	h, err := call(evtSubscribe, 0, uintptr(s.event), uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(filter)), at, 0, 0, from)
 	if err != nil {
@@ -276,7 +268,10 @@ func createBookmark(xml string) (handle, error) {
 		}
 	}
 	h, err := call(evtCreateBookmark, uintptr(unsafe.Pointer(text)))
-	if err != nil {
+	switch {
+	case err != nil && xml != "": // whatever number it has
+		return 0, fmt.Errorf("EvtCreateBookmark: %w, %w", errBadXML, err)
+	case err != nil:
 		return 0, fmt.Errorf("EvtCreateBookmark: %w", err)
 	}
 	return handle(h), nil
@@ -288,14 +283,16 @@ const wideLeast = 4 << 10
 
 // A winSub is a subscription, or the result of a query.
 type winSub struct {
-	log    *windowsLog
-	handle handle
-	mark_  handle // the bookmark
-	marked bool
-	given  string
-	event  windows.Handle
-	signal chan struct{}
-	waiter *waiter
+	handle   handle
+	patience uintptr // milliseconds that the first record of a query may take
+	place    handle  // the bookmark
+	marked   bool
+	given    string
+	event    windows.Handle
+	signal   chan struct{}
+	waiter   *waiter
+
+	publishers map[string]publisher // whose texts are open
 
 	records [fetch]handle
 	fetched int
@@ -316,7 +313,7 @@ func (s *winSub) next(most int) (int, error) {
 	s.used = 0
 	// A handle is as wide as an EVT_HANDLE, which is a pointer. Rule 4 of
 	// unsafe.Pointer holds here and below: pointers become numbers in the call.
-	_, err := call(evtNext, uintptr(s.handle), uintptr(min(most, len(s.records))), uintptr(unsafe.Pointer(&s.records[0])), 0, 0, uintptr(unsafe.Pointer(&s.used)))
+	_, err := call(evtNext, uintptr(s.handle), uintptr(min(most, len(s.records))), uintptr(unsafe.Pointer(&s.records[0])), s.patience, 0, uintptr(unsafe.Pointer(&s.used)))
 	if err != nil {
 		if len(s.wide) > wideLeast { // a machine has hundreds of channels that are silent
 			s.wide, s.text = nil, nil
@@ -369,7 +366,7 @@ func (s *winSub) render(h handle, as uintptr) ([]uint16, error) {
 }
 
 func (s *winSub) mark(i int) error {
-	if _, err := call(evtUpdateBookmark, uintptr(s.mark_), uintptr(s.records[i])); err != nil {
+	if _, err := call(evtUpdateBookmark, uintptr(s.place), uintptr(s.records[i])); err != nil {
 		return fmt.Errorf("EvtUpdateBookmark: %w", err)
 	}
 	s.marked = true
@@ -380,7 +377,7 @@ func (s *winSub) bookmark() (string, error) {
 	if !s.marked {
 		return s.given, nil
 	}
-	wide, err := s.render(s.mark_, renderBookmark)
+	wide, err := s.render(s.place, renderBookmark)
 	if err != nil {
 		return "", err
 	}
@@ -389,15 +386,15 @@ func (s *winSub) bookmark() (string, error) {
 
 // close closes all that the subscription holds; the waiter goes before its event.
 func (s *winSub) close() error {
-	errs := []error{s.release()}
+	errs := []error{s.release(), s.closePublishers()}
 	if s.waiter != nil {
 		s.waiter.remove()
 	}
-	errs = append(errs, s.handle.close(), s.mark_.close())
+	errs = append(errs, s.handle.close(), s.place.close())
 	if s.event != 0 {
 		errs = append(errs, windows.CloseHandle(s.event))
 	}
-	s.handle, s.mark_, s.event = 0, 0, 0
+	s.handle, s.place, s.event = 0, 0, 0
 	return errors.Join(errs...)
 }
 
@@ -409,16 +406,13 @@ type publisher struct {
 }
 
 const (
-	publishersMost = 64              // kept open
-	publisherRetry = 5 * time.Minute // one that could not be opened is left alone so long
+	publishersMost = 32              // kept open for one channel
+	publisherRetry = 5 * time.Minute // after one could not be opened
 )
 
-// message returns what record i says in words. It holds the lock while it asks, so
-// that nobody closes the texts meanwhile.
+// message returns what record i says in words.
 func (s *winSub) message(i int, provider string) (string, error) {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	p, err := s.log.publisherLocked(provider)
+	p, err := s.publisher(provider)
 	if err != nil {
 		return "", err
 	}
@@ -437,14 +431,14 @@ func (s *winSub) message(i int, provider string) (string, error) {
 	}
 }
 
-// publisherLocked returns the texts of a provider.
-func (w *windowsLog) publisherLocked(name string) (handle, error) {
-	p, known := w.publishers[name]
+// publisher returns the texts of a provider.
+func (s *winSub) publisher(name string) (handle, error) {
+	p, known := s.publishers[name]
 	if known && (p.err == nil || time.Now().Before(p.until)) {
 		return p.handle, p.err
 	}
-	if len(w.publishers) >= publishersMost {
-		if err := w.forgetLocked(); err != nil {
+	if len(s.publishers) >= publishersMost {
+		if err := s.closePublishers(); err != nil {
 			return 0, err
 		}
 	}
@@ -456,16 +450,18 @@ func (w *windowsLog) publisherLocked(name string) (handle, error) {
 	if err != nil {
 		err = fmt.Errorf("EvtOpenPublisherMetadata: %w", err)
 	}
-	p = publisher{handle: handle(h), err: err, until: time.Now().Add(publisherRetry)}
-	w.publishers[name] = p
-	return p.handle, p.err
+	if s.publishers == nil {
+		s.publishers = map[string]publisher{}
+	}
+	s.publishers[name] = publisher{handle: handle(h), err: err, until: time.Now().Add(publisherRetry)}
+	return handle(h), err
 }
 
-func (w *windowsLog) forgetLocked() error {
+func (s *winSub) closePublishers() error {
 	var errs []error
-	for _, p := range w.publishers {
+	for _, p := range s.publishers {
 		errs = append(errs, p.handle.close())
 	}
-	clear(w.publishers)
+	clear(s.publishers)
 	return errors.Join(errs...)
 }
