@@ -17,7 +17,7 @@ import (
 // The states of a channel, beside those of a source.
 const (
 	stateLagging  = "lagging"  // more comes than is read, or than may be
-	stateAbsent   = "absent"   // there is no such channel
+	stateAbsent   = "absent"   // there is no such channel to be read
 	stateDisabled = "disabled" // it is there and takes no records
 	stateDenied   = "denied"   // the agent's account may not read it
 )
@@ -48,6 +48,7 @@ var (
 type channel struct {
 	s        *Source
 	name     string
+	named    bool // in the configuration, and not only meant by a pattern
 	settings settings
 	parser   Parser
 	emitting context.Context // ends a little later than the source
@@ -94,8 +95,8 @@ type channelMetrics struct {
 }
 
 // channel returns the reader of a channel.
-func (s *Source) channel(name string, late bool) *channel {
-	c := &channel{s: s, name: name, settings: s.cfg.settings(name), size: fetch, late: late}
+func (s *Source) channel(name string, named, late bool) *channel {
+	c := &channel{s: s, name: name, named: named, settings: s.cfg.settings(name), size: fetch, late: late}
 	c.parser.KeepXML = c.settings.XML
 	c.limit.rps = c.settings.RPS
 	c.position, c.known = s.cursors.get(name)
@@ -128,6 +129,9 @@ func (c *channel) run(ctx context.Context) {
 			c.reopened++
 			continue
 		}
+		if errors.Is(err, errDirect) && !c.named {
+			return // a pattern takes what can be read
+		}
 		c.metrics.errors.Inc()
 		if c.worked {
 			pause, c.worked = retryLeast, false
@@ -136,7 +140,7 @@ func (c *channel) run(ctx context.Context) {
 		switch {
 		case errors.Is(err, errDenied):
 			state, wait = stateDenied, deniedEvery
-		case errors.Is(err, errNoChannel):
+		case errors.Is(err, errNoChannel), errors.Is(err, errDirect):
 			state, wait = stateAbsent, absentEvery
 		default:
 			pause = min(2*pause, retryMost)
@@ -265,7 +269,11 @@ func (c *channel) look(ctx context.Context) {
 	c.looked = time.Now()
 	info, err := c.s.system.info(c.name)
 	if err == nil && !info.enabled {
-		c.tell(ctx, stateDisabled, errors.New("the channel is disabled, and takes no records"))
+		err = nil
+		if c.named {
+			err = errors.New("the channel is disabled, and takes no records")
+		}
+		c.tell(ctx, stateDisabled, err)
 		return
 	}
 	if c.state != stateLagging {

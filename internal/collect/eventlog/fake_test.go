@@ -40,6 +40,8 @@ type fakeSystem struct {
 	open  int // handles
 	most  int // bytes that one call of next can return; 0: any number
 	order []string
+
+	unlisted bool // the channels cannot be listed
 }
 
 var errDead = errors.New("the process has ended")
@@ -172,6 +174,9 @@ func (f *fakeSystem) wake(channel string) {
 func (f *fakeSystem) channels() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.unlisted {
+		return nil, errServer
+	}
 	return slices.Clone(f.order), nil
 }
 

@@ -106,16 +106,19 @@ func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
 	defer save.Stop()
 	defer resolve.Stop()
 	running := map[string]bool{}
-	begin := func(later bool) {
-		for _, name := range s.resolve(ctx) {
-			if key := strings.ToLower(name); !running[key] {
+	var listed bool // the channels that there are were listed once: what comes later is new
+	begin := func() {
+		found, ok := s.resolve(ctx)
+		for _, f := range found {
+			if key := strings.ToLower(f.name); !running[key] {
 				running[key] = true
-				c := s.channel(name, later)
+				c := s.channel(f.name, f.named, listed)
 				readers.Go(func() { c.run(ctx) })
 			}
 		}
+		listed = listed || ok
 	}
-	begin(false)
+	begin()
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,35 +126,43 @@ func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
 		case <-save.C:
 			s.save(ctx)
 		case <-resolve.C:
-			begin(true)
+			begin()
 		}
 	}
 }
 
-// resolve returns the names of the channels that there are to read. One that is
+// A found channel is one to read: named as such, or meant by a pattern.
+type found struct {
+	name  string
+	named bool
+}
+
+// resolve returns the channels to read, and whether that are all. One that is
 // named without * and ? is among them even if it is not there.
-func (s *Source) resolve(ctx context.Context) (names []string) {
-	var all []string
+func (s *Source) resolve(ctx context.Context) (list []found, ok bool) {
+	var patterns []string
 	for _, c := range s.cfg.Channels {
-		if !isPattern(c) {
-			names = append(names, c)
-			continue
-		}
-		if all == nil {
-			var err error
-			if all, err = s.system.channels(); err != nil {
-				s.watch.Part(ctx, partChannels, collect.Failing, fmt.Errorf("list the channels: %w", err))
-				return names
-			}
-			s.watch.Part(ctx, partChannels, collect.OK, nil)
-		}
-		for _, name := range all {
-			if matches(c, name) {
-				names = append(names, name)
-			}
+		if isPattern(c) {
+			patterns = append(patterns, c)
+		} else {
+			list = append(list, found{c, true})
 		}
 	}
-	return names
+	if patterns == nil {
+		return list, true
+	}
+	all, err := s.system.channels()
+	if err != nil {
+		s.watch.Part(ctx, partChannels, collect.Failing, fmt.Errorf("list the channels: %w", err))
+		return list, false
+	}
+	s.watch.Part(ctx, partChannels, collect.OK, nil)
+	for _, name := range all {
+		if slices.ContainsFunc(patterns, func(p string) bool { return matches(p, name) }) {
+			list = append(list, found{name, false})
+		}
+	}
+	return list, true
 }
 
 // save writes the positions down.

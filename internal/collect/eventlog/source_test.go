@@ -505,6 +505,49 @@ func TestChannelsAreFoundByPatterns(t *testing.T) {
 	})
 }
 
+func TestAPatternTakesWhatCanBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("A/Operational", "A/Debug", "A/Off", "B/Off", "B/Debug"), "a/*", "B/Off", "B/Debug")
+		b.fake.log("A/Off").disabled, b.fake.log("B/Off").disabled = true, true
+		for _, name := range []string{"A/Debug", "B/Debug"} {
+			b.fake.fail(name, "subscribe", errDirect, errDirect, errDirect, errDirect)
+		}
+		b.start()
+		time.Sleep(time.Second)
+		got := map[string]string{}
+		for _, p := range b.run.States()[0].Parts {
+			got[p.Name] = strings.TrimSpace(p.State + " " + p.Error)
+		}
+		b.stop()
+		want := map[string]string{
+			"A/Operational": "ok", "A/Off": "disabled", "B/Off": "disabled the channel is disabled, and takes no records",
+			"B/Debug": "absent subscribe: " + errDirect.Error(), partChannels: "ok",
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+func TestALateListDoesNotMakeOldChannelsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("Security"), "Sec*")
+		b.cfg.Oldest = false
+		b.fake.write("Security", 5)
+		b.fake.unlisted = true // the service is not there yet
+		b.start()
+		time.Sleep(time.Second)
+		b.fake.mu.Lock()
+		b.fake.unlisted = false
+		b.fake.mu.Unlock()
+		time.Sleep(2 * resolveEvery)
+		b.fake.write("Security", 2)
+		time.Sleep(time.Second)
+		b.stop()
+		b.want("6-7")
+	})
+}
+
 func TestForwardedEventsKeepTheirMachineAndCountInTheirLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newFake("ForwardedEvents"), "ForwardedEvents")
