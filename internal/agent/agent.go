@@ -128,7 +128,7 @@ func New(o Options) (*Agent, error) {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}
 	}
-	for _, r := range replayers(&o.Config, a.metrics) {
+	for _, r := range replayers(&o.Config, a.metrics, a.output.handed) {
 		if r.on {
 			a.runner.Add(string(r.kind), r.open())
 		}

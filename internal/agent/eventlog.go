@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"path/filepath"
 
 	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/metric"
+	"github.com/rea-agent/rea/internal/queue"
+	"github.com/rea-agent/rea/internal/wire"
 )
 
 // EventLogSection is what [collectors] says of the Windows event log.
@@ -69,13 +74,59 @@ func asFault(check func(string) error) config.Check {
 // where nothing is sent, beside the file of events.
 const eventLogFile = "eventlog.cursor"
 
+// handedBytes bounds what is read of the queue at the start, from its end: more
+// than a source hands over between two times that it writes its positions down.
+const handedBytes = 4 << 20
+
+// handedOver reads from the end of the queue of evidence up to where each channel
+// of the event log was handed over: after a kill its positions on the disk are some
+// seconds old, and what came since would be handed over twice. It is called before
+// the queue is opened, which removes what was delivered. What cannot be read is
+// passed over: then those come twice.
+func handedOver(dir string, log *slog.Logger) eventlog.Handed {
+	handed := eventlog.Handed{}
+	in, err := queue.Inspect(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return handed
+	}
+	if err != nil {
+		log.Warn("what was handed over last is not known, and may be again", "error", err.Error())
+		return handed
+	}
+	var last [][]byte // records, the oldest first
+	size := 0
+	for r, err := range in.Records(true) {
+		if err != nil {
+			continue // the queue tells of it
+		}
+		last = append(last, bytes.Clone(r.Data))
+		for size += len(r.Data); size > handedBytes; last = last[1:] {
+			size -= len(last[0])
+		}
+	}
+	d := wire.NewDecompressor()
+	var lines []byte
+	for _, data := range last {
+		if wire.IsZstd(data) {
+			if lines, err = d.Decode(lines[:0], data, exportBytes); err != nil {
+				continue
+			}
+			data = lines
+		}
+		for line := range bytes.Lines(data) {
+			handed.Note(line)
+		}
+	}
+	return handed
+}
+
 // eventLog is how the source of the event log is set up. What goes to standard
 // output alone has no place to remember anything in.
-func eventLog(c *Config, m *metric.Set) eventlog.Config {
+func eventLog(c *Config, m *metric.Set, handed eventlog.Handed) eventlog.Config {
 	s := &c.Collectors
 	e := eventlog.Config{
 		Channels: s.WinEventLogChannels, RPS: s.WinEventLogRPS, Drop: s.WinEventLogRate == "drop", Oldest: s.WinEventLogStartAt == "oldest",
-		Message: s.WinEventLogMessage, XML: s.WinEventLogXML, Metrics: m,
+		Message: s.WinEventLogMessage, XML: s.WinEventLogXML, Handed: handed, Metrics: m,
 	}
 	for _, text := range s.WinEventLogRules {
 		if r, err := eventlog.ParseRule(text); err == nil { // the configuration has checked them

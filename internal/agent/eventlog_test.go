@@ -1,17 +1,24 @@
 package agent
 
 import (
+	"context"
+	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
+	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/redact"
+	"github.com/rea-agent/rea/internal/ship"
 )
 
 // logon is a record as Windows renders it, with a message as it would make it.
@@ -103,8 +110,49 @@ func TestWhereTheEventLogIsReadTo(t *testing.T) {
 	} {
 		config := Default()
 		c.set(&config)
-		if got := eventLog(&config, new(metric.Set)).File; got != c.want {
+		if got := eventLog(&config, new(metric.Set), nil).File; got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestTheQueueTellsUpToWhereTheEventLogWasHandedOver(t *testing.T) {
+	for _, compress := range []bool{true, false} {
+		dir := filepath.Join(t.TempDir(), "evidence")
+		log := slog.New(slog.DiscardHandler)
+		if got := handedOver(dir, log); len(got) != 0 {
+			t.Errorf("a queue that is not there has %v", got)
+		}
+		q, err := queue.Open(queue.Options{Dir: dir, MaxBytes: 64 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := ship.NewWriter(ship.WriterOptions{Queue: q, Compress: compress})
+		ctx, cancel := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { _ = w.Run(ctx) })
+		p := pipeline.New(pipeline.Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Metrics: w, Evidence: w, Set: new(metric.Set), Log: log,
+			Redact: pipeline.Redactor(redact.New(redact.Options{PII: true}))})
+		emit := func(body event.Body, kind event.Kind) {
+			if err := p.Emit(t.Context(), event.Event{Time: time.Now(), Kind: kind, Body: body}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		parser, r := eventlog.Parser{}, new(eventlog.Record)
+		for _, xml := range []string{logon, strings.Replace(logon, "<EventRecordID>5", "<EventRecordID>7", 1), strings.Replace(logon, "<Channel>Security", "<Channel>System", 1)} {
+			parser.Parse([]byte(xml), r)
+			emit(r, event.EventLog)
+		}
+		emit(&event.Missing{Source: "eventlog", Channel: "Application", Cause: "rate_limited", Count: 3, FirstRecord: 7, LastRecord: 9}, event.Gap)
+		emit(&event.Missing{Source: "eventlog", Cause: "too_large", Count: 1}, event.Gap)
+		emit(&event.Notice{Action: "source_down", Source: "eventlog", Reason: `"kind":"eventlog"`}, event.Agent)
+		if d := cmp.Diff(eventlog.Handed{"security": 8, "system": 6, "application": 10}, handedOver(dir, log)); d != "" {
+			t.Errorf("compressed %v: %s", compress, d)
+		}
+		cancel()
+		run.Wait()
+		if err := q.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

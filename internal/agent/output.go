@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/deadletter"
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/enroll"
@@ -42,6 +43,7 @@ type output struct {
 	lanes             []*lane
 	letters           *deadletter.Box
 	local             *local // nil with mode "none"
+	handed            eventlog.Handed
 
 	trust     *trust.Keeper // nil without networking, and so are those below
 	transport *transport
@@ -102,6 +104,9 @@ func (a *Agent) openDelivery(out *output) error {
 		}
 		return float64(s.Dropped)
 	})
+	if followsEventLog(&a.o.Config) {
+		out.handed = handedOver(filepath.Join(n.QueueDir, laneFolders[0]), a.o.Log)
+	}
 	evidence := n.QueueMaxBytes / evidenceShare
 	for _, l := range []*lane{{name: "evidence", evidence: true}, {name: "metrics"}} {
 		bytes := evidence

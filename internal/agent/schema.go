@@ -15,7 +15,7 @@ func bodies() (kinds []event.Kind, schemas map[event.Kind]string) {
 	for _, s := range sources(&c, redact.New(redact.Options{})) {
 		schemas[s.kind] = s.schema
 	}
-	for _, r := range replayers(&c, nil) {
+	for _, r := range replayers(&c, nil, nil) {
 		schemas[r.kind] = r.schema
 	}
 	for _, k := range event.Kinds {

@@ -34,10 +34,14 @@ type replayer struct {
 }
 
 // replayers lists the sources that follow a log, one line each.
-func replayers(c *Config, m *metric.Set) []replayer {
+func replayers(c *Config, m *metric.Set, handed eventlog.Handed) []replayer {
 	return []replayer{
-		{event.EventLog, eventlog.Schema, runtime.GOOS == "windows" && len(c.Collectors.WinEventLogChannels) > 0, func() collect.Source { return eventlog.New(eventLog(c, m)) }},
+		{event.EventLog, eventlog.Schema, followsEventLog(c), func() collect.Source { return eventlog.New(eventLog(c, m, handed)) }},
 	}
+}
+
+func followsEventLog(c *Config) bool {
+	return runtime.GOOS == "windows" && len(c.Collectors.WinEventLogChannels) > 0
 }
 
 // sources lists the collectors, one line each.

@@ -465,7 +465,13 @@ func (c *channel) recordID(i int, r *Record) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("render the bookmark of a record: %w", err)
 	}
-	return recordOf(bookmark), nil
+	id := recordOf(bookmark)
+	if strings.EqualFold(r.Channel, c.name) {
+		r.RecordID = event.Known(id)
+	} else {
+		r.from, r.fromID = c.name, id
+	}
+	return id, nil
 }
 
 // drop counts a record that is over the rate. What came before it is safe to be

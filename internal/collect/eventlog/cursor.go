@@ -77,6 +77,21 @@ func (c *cursors) get(channel string) (p position, known bool) {
 	return p, known
 }
 
+// advance takes in what is known to have been handed over since the positions were
+// written down. The bookmarks stay where they are: what follows on them is read,
+// and left out up to there.
+func (c *cursors) advance(h Handed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for channel, next := range h {
+		if p, known := c.all[channel]; (known || c.damaged) && next > p.Next {
+			p.Next = next
+			c.all[channel] = p
+			c.dirty = true
+		}
+	}
+}
+
 // set notes a position, which is in the file after the next save.
 func (c *cursors) set(channel string, p position) {
 	c.mu.Lock()

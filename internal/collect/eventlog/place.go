@@ -11,7 +11,7 @@ func (c *channel) place(id uint64, r *Record) bool {
 	want, first := c.next, c.first
 	c.first = false
 	switch {
-	case first && c.lost && c.position.Bookmark == "":
+	case first && c.lost && want == 0:
 		c.unknown("bookmark_lost", r) // the file of positions was damaged
 	case want == 0 || id == 0:
 	case id < want && (first || !c.skipping) && c.restarted(want):

@@ -27,6 +27,8 @@ type Record struct {
 	LevelName, TaskName, OpcodeName    string
 	ChannelName, ProviderName          string
 	keywordNames                       []span
+	from                               string // the channel that it was read from, where that is another
+	fromID                             uint64 // and its number there
 	nodes                              []node
 	xml, resolved                      string // the spans of nodes are of both
 	keepXML                            bool
@@ -77,6 +79,12 @@ func (r *Record) Event(observed time.Time) event.Event {
 func (r *Record) Encode(e *event.Encoder) {
 	e.String("channel", r.Channel)
 	e.MaybeUint("record_id", r.RecordID)
+	if r.from != "" {
+		e.Open("read_from")
+		e.String("channel", r.from)
+		e.Uint("record_id", r.fromID)
+		e.Close()
+	}
 	e.String("provider", r.Provider)
 	e.String("provider_guid", r.ProviderGUID)
 	e.String("source_name", r.SourceName)

@@ -42,6 +42,7 @@ type Config struct {
 	Message  bool     // ask for the words as well
 	XML      bool     // keep the XML as well
 	File     string   // where positions are kept; "" keeps them as long as the process
+	Handed   Handed   // what the keeper has, which may be more than File says
 	Metrics  *metric.Set
 }
 
@@ -94,6 +95,8 @@ func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 	if s.write != nil {
 		s.write(s.cursors)
 	}
+	s.cursors.advance(s.cfg.Handed)
+	s.save(ctx)
 	var readers sync.WaitGroup
 	defer s.save(ctx)
 	defer readers.Wait()
