@@ -54,7 +54,7 @@ type channel struct {
 	emitting context.Context // ends a little later than the source
 
 	known    bool     // there is a position
-	late     bool     // the channel came after the source had begun: all that is in it is new
+	late     bool     // the channel came after the source had begun, so all that is in it is new
 	position position // everything up to here was handed over and taken
 	next     uint64   // the id of the record that is to be fetched next; 0 where not known
 	lost     bool     // the bookmark leads nowhere
@@ -141,7 +141,7 @@ func (c *channel) run(ctx context.Context) {
 		case errors.Is(err, errDenied):
 			state, wait = stateDenied, deniedEvery
 		case errors.Is(err, errNoChannel), errors.Is(err, errDirect):
-			state, wait = stateAbsent, absentEvery
+			state, wait, c.late = stateAbsent, absentEvery, true
 		default:
 			pause = min(2*pause, retryMost)
 		}

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,9 +114,13 @@ func (c *cursors) save() error {
 	f := cursorFile{Version: 1, Channels: maps.Clone(c.all)}
 	c.dirty = false
 	c.mu.Unlock()
-	text, err := json.MarshalIndent(f, "", "  ")
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // bookmarks are XML, and people may want to read them
+	e.SetIndent("", "  ")
+	err := e.Encode(f)
 	if err == nil {
-		err = c.write(c.path, append(text, '\n'), 0o600)
+		err = c.write(c.path, text.Bytes(), 0o600)
 	}
 	if err != nil {
 		c.mu.Lock()

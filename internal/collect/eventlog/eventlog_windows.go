@@ -68,9 +68,6 @@ func call(p *windows.LazyProc, args ...uintptr) (uintptr, error) {
 	}
 	r, _, err := syscall.SyscallN(p.Addr(), args...)
 	if r == 0 {
-		if err == 0 {
-			err = syscall.EINVAL
-		}
 		return 0, errno(err)
 	}
 	return r, nil

@@ -26,14 +26,15 @@ type Record struct {
 	Culture                            string // of the words, as those below
 	LevelName, TaskName, OpcodeName    string
 	ChannelName, ProviderName          string
-	keywordNames                       []span
-	from                               string // the channel that it was read from, where that is another
-	fromID                             uint64 // and its number there
-	nodes                              []node
-	xml, resolved                      string // the spans of nodes are of both
-	keepXML                            bool
-	broken                             bool // the XML is not what it should be
-	errors                             []string
+
+	keywordNames  []span
+	from          string // the channel that it was read from, where that is another
+	fromID        uint64 // and its number there
+	nodes         []node
+	xml, resolved string // the spans of nodes are of both
+	keepXML       bool
+	broken        bool // the XML is not what it should be
+	errors        []string
 }
 
 // text returns the text of a span.

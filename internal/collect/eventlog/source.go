@@ -74,7 +74,7 @@ type Source struct {
 	watch   *collect.Watch
 
 	mu      sync.Mutex
-	states  map[string]bool // by channel: whether it works
+	states  map[string]bool // by channel: false if it does not work
 	unsaved bool            // the positions could not be read or written
 }
 
@@ -115,6 +115,7 @@ func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
 		for _, f := range found {
 			if key := strings.ToLower(f.name); !running[key] {
 				running[key] = true
+				s.expect(f.name)
 				c := s.channel(f.name, f.named, listed)
 				readers.Go(func() { c.run(ctx) })
 			}
@@ -181,6 +182,13 @@ func (s *Source) save(ctx context.Context) {
 	case told:
 		s.watch.Part(ctx, partCursor, collect.OK, nil)
 	}
+}
+
+// expect notes that a channel will tell how it fares.
+func (s *Source) expect(channel string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.states[channel] = true
 }
 
 // tell says how a channel fares. The source does not work when no channel does.

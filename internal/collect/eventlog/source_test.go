@@ -533,6 +533,33 @@ func TestChannelsAreFoundByPatterns(t *testing.T) {
 	})
 }
 
+func TestAChannelThatComesLaterIsReadFromItsOldestRecord(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.cfg.Oldest = false
+		b.fake.log("Security").absent = true
+		b.start()
+		time.Sleep(time.Second)
+		b.fake.write("Security", 5)
+		b.fake.mu.Lock()
+		b.fake.log("Security").absent = false
+		b.fake.mu.Unlock()
+		time.Sleep(2 * absentEvery)
+		b.stop()
+		b.want("1-5")
+	})
+}
+
+func TestTheSourceIsNotDownBeforeAllChannelsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("System"), "Gone", "System")
+		b.fake.write("System", 1)
+		b.runFor(time.Second)
+		if slices.ContainsFunc(b.told, func(s string) bool { return strings.HasPrefix(s, "source_down eventlog ") }) {
+			t.Errorf("%q", b.told)
+		}
+	})
+}
+
 func TestAPatternTakesWhatCanBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newFake("A/Operational", "A/Debug", "A/Off", "B/Off", "B/Debug"), "a/*", "B/Off", "B/Debug")

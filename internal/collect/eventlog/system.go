@@ -78,6 +78,7 @@ const (
 )
 
 var errnoTexts = map[errno]string{
+	0:            "the system does not say why",
 	errDenied:    "access denied: the agent's account must be one of the Event Log Readers",
 	errHandle:    "the event log service was restarted",
 	errBadData:   "the bookmark is damaged",
