@@ -29,7 +29,6 @@ const (
 
 	retryLeast  = time.Second // how long a channel that fails is left alone
 	retryMost   = time.Minute
-	absentEvery = time.Minute
 	deniedEvery = 5 * time.Minute
 	reopenMost  = 20              // times in a row without a record
 	boundMost   = 100             // records in a row that cannot be fetched even alone
@@ -72,13 +71,14 @@ type channel struct {
 	reopened int  // times since the last record
 	worked   bool // since the last failure
 
-	batch   batch
-	limit   limit
-	created time.Time // of the newest record
-	behind  time.Time // since when it was not read to its end; zero where it was
-	looked  time.Time // when the log was last looked at
-	state   string
-	metrics channelMetrics
+	batch    batch
+	limit    limit
+	created  time.Time // of the newest record
+	behind   time.Time // since when it was not read to its end; zero where it was
+	looked   time.Time // when the log was last looked at
+	disabled bool      // it was then
+	state    string
+	metrics  channelMetrics
 }
 
 // A batch is what is handed over at once.
@@ -141,10 +141,9 @@ func (c *channel) run(ctx context.Context) {
 		case errors.Is(err, errDenied):
 			state, wait = stateDenied, deniedEvery
 		case errors.Is(err, errNoChannel), errors.Is(err, errDirect):
-			state, wait, c.late = stateAbsent, absentEvery, true
-		default:
-			pause = min(2*pause, retryMost)
+			state, c.late = stateAbsent, true
 		}
+		pause = min(2*pause, retryMost)
 		c.tell(ctx, state, err)
 		sleep(ctx, wait/2+rand.N(wait/2))
 	}
@@ -184,7 +183,7 @@ func (c *channel) follow(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.sub.close()) }()
-	c.look(ctx)
+	c.look()
 	for {
 		if err := c.drain(ctx); err != nil {
 			return err
@@ -204,7 +203,7 @@ func (c *channel) follow(ctx context.Context) (err error) {
 			return ctx.Err()
 		}
 		if time.Since(c.looked) >= lookEvery {
-			c.look(ctx)
+			c.look()
 		}
 	}
 }
@@ -265,22 +264,30 @@ func behind(bookmark string) position {
 
 // look sees whether the channel takes records, and how many are not read. That it
 // cannot be told is no reason not to read.
-func (c *channel) look(ctx context.Context) {
+func (c *channel) look() {
 	c.looked = time.Now()
 	info, err := c.s.system.info(c.name)
-	if err == nil && !info.enabled {
-		err = nil
-		if c.named {
-			err = errors.New("the channel is disabled, and takes no records")
-		}
-		c.tell(ctx, stateDisabled, err)
+	if err != nil {
 		return
 	}
-	if c.state != stateLagging {
-		c.tell(ctx, collect.OK, nil)
-	}
-	if err == nil && !c.behind.IsZero() && info.count > 0 {
+	c.disabled = !info.enabled
+	if !c.behind.IsZero() && info.count > 0 {
 		c.metrics.lagRecords.Set(float64(info.newest() + 1 - min(info.newest()+1, max(info.oldest, c.position.Next))))
+	}
+}
+
+// works says that the channel can be read.
+func (c *channel) works(ctx context.Context) {
+	c.worked = true
+	switch {
+	case c.disabled && c.named:
+		c.tell(ctx, stateDisabled, errors.New("the channel is disabled, and takes no records"))
+	case c.disabled:
+		c.tell(ctx, stateDisabled, nil)
+	case !c.behind.IsZero() && time.Since(c.behind) >= lagAfter:
+		c.tell(ctx, stateLagging, nil)
+	default:
+		c.tell(ctx, collect.OK, nil)
 	}
 }
 
@@ -324,21 +331,17 @@ func (c *channel) lags(ctx context.Context) {
 	if !c.created.IsZero() {
 		c.metrics.lag.Set(max(0, now.Sub(c.created).Seconds()))
 	}
-	if now.Sub(c.behind) >= lagAfter {
-		c.tell(ctx, stateLagging, nil)
-		if now.Sub(c.looked) >= lagAfter {
-			c.look(ctx)
-		}
+	if now.Sub(c.behind) >= lagAfter && now.Sub(c.looked) >= lagAfter {
+		c.look()
 	}
+	c.works(ctx)
 }
 
 func (c *channel) caughtUp(ctx context.Context) {
-	c.worked, c.behind = true, time.Time{}
+	c.behind = time.Time{}
 	c.metrics.lag.Set(0)
 	c.metrics.lagRecords.Set(0)
-	if c.state == stateLagging {
-		c.tell(ctx, collect.OK, nil)
-	}
+	c.works(ctx)
 	c.batch.shrink()
 }
 
@@ -535,7 +538,7 @@ func (c *channel) deliver(ctx context.Context) error {
 		c.metrics.events.Add(uint64(c.batch.taken))
 		c.s.watch.Up(ctx)
 	}
-	c.moved, c.lost, c.position, c.worked = false, false, to, true
+	c.moved, c.lost, c.position = false, false, to
 	c.s.cursors.set(c.name, c.position)
 	return nil
 }

@@ -390,6 +390,26 @@ func TestErrorsThatPass(t *testing.T) {
 	}
 }
 
+func TestAFailureThatGoesOnIsToldOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 3)
+		b.start()
+		time.Sleep(time.Second)
+		b.fake.fail("Security", "next", errServer, errServer, errServer, errServer)
+		time.Sleep(time.Minute)
+		b.stop()
+		var told []string
+		for _, s := range b.told {
+			if strings.Contains(s, "eventlog/Security") {
+				told = append(told, strings.Fields(s)[0])
+			}
+		}
+		if d := cmp.Diff([]string{"source_down", "source_up"}, told); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 func TestARecordThatCannotBeRenderedIsHandedOverWithAnError(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.fake.write("Security", 3)
@@ -543,7 +563,7 @@ func TestAChannelThatComesLaterIsReadFromItsOldestRecord(t *testing.T) {
 		b.fake.mu.Lock()
 		b.fake.log("Security").absent = false
 		b.fake.mu.Unlock()
-		time.Sleep(2 * absentEvery)
+		time.Sleep(2 * retryMost)
 		b.stop()
 		b.want("1-5")
 	})
