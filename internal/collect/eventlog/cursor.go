@@ -26,6 +26,8 @@ type cursors struct {
 	path  string // "": they last as long as the process
 	write func(name string, data []byte, perm fs.FileMode) error
 
+	changed chan struct{} // has a value when there is something to save
+
 	saving sync.Mutex // held while the file is written, so that no older state comes last
 
 	mu      sync.Mutex
@@ -43,7 +45,7 @@ type cursorFile struct {
 // openCursors reads the file at path, which need not be there. If it cannot be
 // read every position is lost, and err says why; a damaged file is set aside.
 func openCursors(path string) (*cursors, error) {
-	c := &cursors{path: path, write: durable.WriteFile, all: map[string]position{}}
+	c := &cursors{path: path, write: durable.WriteFile, changed: make(chan struct{}, 1), all: map[string]position{}}
 	if path == "" {
 		return c, nil
 	}
@@ -88,7 +90,7 @@ func (c *cursors) advance(h Handed) {
 		if p, known := c.all[channel]; (known || c.damaged) && next > p.Next {
 			p.Next = next
 			c.all[channel] = p
-			c.dirty = true
+			c.changedLocked()
 		}
 	}
 }
@@ -98,7 +100,15 @@ func (c *cursors) set(channel string, p position) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all[strings.ToLower(channel)] = p
+	c.changedLocked()
+}
+
+func (c *cursors) changedLocked() {
 	c.dirty = true
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
 }
 
 // save writes the file if it does not say all that is known. Positions that are
@@ -124,7 +134,7 @@ func (c *cursors) save() error {
 	}
 	if err != nil {
 		c.mu.Lock()
-		c.dirty = true
+		c.changedLocked()
 		c.mu.Unlock()
 		return fmt.Errorf("save the positions in the event log: %w", err)
 	}

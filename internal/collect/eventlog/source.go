@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	saveEvery    = 3 * time.Second  // positions are written down
+	saveEvery    = 3 * time.Second  // after this a position that changed is written down
 	resolveEvery = time.Minute      // patterns are looked up again
 	pollLeast    = 5 * time.Second  // a channel that is silent is asked all the same …
 	pollMost     = 10 * time.Second // … in case that a signal was lost
@@ -103,11 +103,15 @@ func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 	return s.supervise(ctx, &readers)
 }
 
-// supervise begins a reader for every channel and writes positions down.
+// supervise begins a reader for every channel and writes positions down. It wakes
+// only when one changed, and to look for channels where there are patterns.
 func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
-	save, resolve := time.NewTicker(saveEvery), time.NewTicker(resolveEvery)
-	defer save.Stop()
-	defer resolve.Stop()
+	var save, resolve <-chan time.Time
+	if slices.ContainsFunc(s.cfg.Channels, isPattern) {
+		ticker := time.NewTicker(resolveEvery)
+		defer ticker.Stop()
+		resolve = ticker.C
+	}
 	running := map[string]bool{}
 	var listed bool // the channels that there are were listed once: what comes later is new
 	begin := func() {
@@ -127,9 +131,14 @@ func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-save.C:
+		case <-s.cursors.changed:
+			if save == nil {
+				save = time.After(saveEvery)
+			}
+		case <-save:
+			save = nil
 			s.save(ctx)
-		case <-resolve.C:
+		case <-resolve:
 			begin()
 		}
 	}

@@ -99,7 +99,7 @@ func (b *bench) start() {
 			b.fake.mu.Lock()
 			_, err := b.fake.step("save", b.fake.order[0])
 			b.fake.mu.Unlock()
-			if errors.Is(err, errDead) {
+			if errors.Is(err, errDead) || errors.Is(err, errDisk) {
 				return err
 			}
 			return os.WriteFile(name, data, perm)
@@ -937,6 +937,37 @@ func TestPositionsAreSavedAtMostEveryFewSeconds(t *testing.T) {
 		if saves > 22 {
 			t.Errorf("%d saves in a minute", saves)
 		}
+	})
+}
+
+var errDisk = errors.New("no space left on device")
+
+func TestPositionsThatCannotBeSavedAreToldAndSavedLater(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 5)
+		b.fake.fail("Security", "save", errDisk, errDisk, errDisk)
+		b.start()
+		time.Sleep(time.Second)
+		part := func() collect.Part { return b.run.States()[0].Parts[0] }
+		if p := part(); p.Name != partCursor || !strings.Contains(p.Error, errDisk.Error()) {
+			t.Errorf("%+v", p)
+		}
+		time.Sleep(5 * saveEvery)
+		if p := part(); p.State != collect.OK || p.Error != "" {
+			t.Errorf("%+v", p)
+		}
+		b.fake.mu.Lock()
+		calls := b.fake.calls["save"]
+		b.fake.mu.Unlock()
+		time.Sleep(time.Hour)
+		b.fake.mu.Lock()
+		if n := b.fake.calls["save"] - calls; n > 0 {
+			t.Errorf("saved %d times though nothing changed", n)
+		}
+		b.fake.mu.Unlock()
+		b.stop()
+		b.runFor(time.Second)
+		b.want("1-5")
 	})
 }
 
