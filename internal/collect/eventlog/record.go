@@ -71,6 +71,19 @@ func (r *Record) take(f *fields) {
 	r.Created = created
 }
 
+// known reads a number of System; what is no number is noted.
+func (r *Record) known(field string, t span) event.Maybe[uint64] {
+	if t.empty() {
+		return event.Maybe[uint64]{}
+	}
+	n, err := number(r.text(t))
+	if err != nil {
+		r.errors = append(r.errors, field+": "+err.Error())
+		return event.Maybe[uint64]{}
+	}
+	return event.Known(n)
+}
+
 // Event returns the event of which r is the body, read at that time.
 func (r *Record) Event(observed time.Time) event.Event {
 	return event.Event{Time: r.Created, Observed: observed, Kind: event.EventLog, Body: r, Errors: r.errors}

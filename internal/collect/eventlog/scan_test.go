@@ -312,11 +312,10 @@ func independentTime(t *testing.T, text string) time.Time {
 	return ev.System.TimeCreated.SystemTime
 }
 
-// Every event of real machines is a line that a server takes.
 func TestEveryEventIsALineThatTheServerTakes(t *testing.T) {
-	var p Parser
-	r := new(Record)
-	for _, events := range [][]string{synthetic(t), sample(t)} {
+	taken := func(t *testing.T, events []string) {
+		var p Parser
+		r := new(Record)
 		var all []byte
 		for _, text := range events {
 			p.Parse([]byte(text), r)
@@ -331,6 +330,8 @@ func TestEveryEventIsALineThatTheServerTakes(t *testing.T) {
 		}
 		collecttest.Validate(t, Schema, all)
 	}
+	t.Run("synthetic", func(t *testing.T) { taken(t, synthetic(t)) })
+	t.Run("real", func(t *testing.T) { taken(t, sample(t)) })
 }
 
 // event1 returns an event with that behind its System.
@@ -531,44 +532,5 @@ func FuzzParse(f *testing.F) {
 		if _, errs := body(t, r); r.broken != slices.ContainsFunc(errs, func(e any) bool { return strings.HasPrefix(e.(string), "xml: ") }) {
 			t.Fatalf("broken is %v, errors are %q", r.broken, errs)
 		}
-	})
-}
-
-func BenchmarkParse(b *testing.B) {
-	var events [][]byte
-	size := 0
-	for _, s := range sample(b) {
-		events = append(events, []byte(s))
-		size += len(s)
-	}
-	e := event.NewEncoder(collecttest.Stamp, nil, 1<<20)
-	var line []byte
-	for name, f := range map[string]func(*Record){
-		"scan": func(*Record) {},
-		"scan and encode": func(r *Record) {
-			ev := r.Event(read)
-			line, _ = e.Append(line[:0], &ev, 1)
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			var p Parser
-			r := new(Record)
-			b.ReportAllocs()
-			b.SetBytes(int64(size / len(events)))
-			for i := 0; b.Loop(); i++ {
-				p.Parse(events[i%len(events)], r)
-				f(r)
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
-		})
-	}
-	b.Run("encoding xml", func(b *testing.B) {
-		b.SetBytes(int64(size / len(events)))
-		for i := 0; b.Loop(); i++ {
-			if _, err := readElement(xml.NewDecoder(bytes.NewReader(events[i%len(events)])), nil); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	})
 }
