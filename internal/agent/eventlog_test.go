@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,14 +13,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/pipeline"
-	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/redact"
-	"github.com/rea-agent/rea/internal/ship"
+	"github.com/rea-agent/rea/internal/status"
 )
 
 // logon is a record as Windows renders it, with a message as it would make it.
@@ -117,43 +119,82 @@ func TestWhereTheEventLogIsReadTo(t *testing.T) {
 }
 
 func TestTheQueueTellsUpToWhereTheEventLogWasHandedOver(t *testing.T) {
-	for _, compress := range []bool{true, false} {
-		dir := filepath.Join(t.TempDir(), "evidence")
-		log := slog.New(slog.DiscardHandler)
-		if got := handedOver(dir, log); len(got) != 0 {
-			t.Errorf("a queue that is not there has %v", got)
-		}
-		q, err := queue.Open(queue.Options{Dir: dir, MaxBytes: 64 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := ship.NewWriter(ship.WriterOptions{Queue: q, Compress: compress})
-		ctx, cancel := context.WithCancel(t.Context())
-		var run sync.WaitGroup
-		run.Go(func() { _ = w.Run(ctx) })
-		p := pipeline.New(pipeline.Options{Node: "n", Host: "h", MaxEventBytes: 1 << 16, Metrics: w, Evidence: w, Set: new(metric.Set), Log: log,
-			Redact: pipeline.Redactor(redact.New(redact.Options{PII: true}))})
-		emit := func(body event.Body, kind event.Kind) {
-			if err := p.Emit(t.Context(), event.Event{Time: time.Now(), Kind: kind, Body: body}); err != nil {
+	for _, compression := range []string{"zstd", "none"} {
+		t.Run(compression, func(t *testing.T) {
+			c := Default()
+			for _, s := range []*CollectorSection{&c.Collectors.CPU, &c.Collectors.Memory, &c.Collectors.Disk, &c.Collectors.Network, &c.Collectors.Process, &c.Collectors.Host} {
+				s.Enabled = false
+			}
+			c.Logging.Mode = "none"
+			c.Networking.Enabled, c.Networking.Endpoint, c.Networking.Compression = true, "https://127.0.0.1:1", compression // nobody is there
+			c.Networking.QueueDir, c.Networking.QueueMinFreeBytes = filepath.Join(t.TempDir(), "queue"), 0
+			log := slog.New(slog.DiscardHandler)
+			if got := handedOver(filepath.Join(c.Networking.QueueDir, "evidence"), log); len(got) != 0 {
+				t.Errorf("a queue that is not there has %v", got)
+			}
+			ctx, end := context.WithCancel(t.Context())
+			a, err := New(Options{Config: c, Version: "test", Log: log, Sources: []Source{{"some", func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+				defer end()
+				return emitSome(ctx, emit)
+			}}}})
+			if err != nil {
 				t.Fatal(err)
 			}
+			if err := a.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			want := eventlog.Handed{"security": 8, "system": 6, "application": 10}
+			if d := cmp.Diff(want, handedOver(filepath.Join(c.Networking.QueueDir, "evidence"), log)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// emitSome emits records of two channels, a gap of a third, and what says nothing
+// of channels.
+func emitSome(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+	var p eventlog.Parser
+	r, now := new(eventlog.Record), time.Now()
+	for _, xml := range []string{logon, strings.Replace(logon, "<EventRecordID>5", "<EventRecordID>7", 1), strings.Replace(logon, "<Channel>Security", "<Channel>System", 1)} {
+		p.Parse([]byte(xml), r)
+		if err := emit(ctx, r.Event(now)); err != nil {
+			return err
 		}
-		parser, r := eventlog.Parser{}, new(eventlog.Record)
-		for _, xml := range []string{logon, strings.Replace(logon, "<EventRecordID>5", "<EventRecordID>7", 1), strings.Replace(logon, "<Channel>Security", "<Channel>System", 1)} {
-			parser.Parse([]byte(xml), r)
-			emit(r, event.EventLog)
-		}
-		emit(&event.Missing{Source: "eventlog", Channel: "Application", Cause: "rate_limited", Count: 3, FirstRecord: 7, LastRecord: 9}, event.Gap)
-		emit(&event.Missing{Source: "eventlog", Cause: "too_large", Count: 1}, event.Gap)
-		emit(&event.Notice{Action: "source_down", Source: "eventlog", Reason: `"kind":"eventlog"`}, event.Agent)
-		if d := cmp.Diff(eventlog.Handed{"security": 8, "system": 6, "application": 10}, handedOver(dir, log)); d != "" {
-			t.Errorf("compressed %v: %s", compress, d)
-		}
-		cancel()
-		run.Wait()
-		if err := q.Close(); err != nil {
-			t.Error(err)
-		}
+	}
+	return emit(ctx,
+		event.Event{Time: now, Kind: event.Gap, Body: &event.Missing{Source: "eventlog", Channel: "Application", Cause: "rate_limited", Count: 3, FirstRecord: 7, LastRecord: 9}},
+		event.Event{Time: now, Kind: event.Gap, Body: &event.Missing{Source: "eventlog", Cause: "too_large", Count: 1}},
+		event.Event{Time: now, Kind: event.Agent, Body: &event.Notice{Action: "source_down", Source: "eventlog", Reason: `"kind":"eventlog"`}})
+}
+
+// tells is a source of two parts, one of which does not work.
+type tells struct{}
+
+func (tells) Run(ctx context.Context, w *collect.Watch) error {
+	w.Up(ctx)
+	w.Part(ctx, "System", collect.OK, nil)
+	w.Part(ctx, "Security", "denied", errors.New("access denied"))
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestHealthTellsOfThePartsOfASource(t *testing.T) {
+	told := make(chan struct{}, 16)
+	emit := func(context.Context, ...event.Event) error { told <- struct{}{}; return nil }
+	a := &Agent{metrics: new(metric.Set), output: new(output)}
+	a.runner = collect.NewRunner(emit, slog.New(slog.DiscardHandler), a.metrics)
+	a.runner.Add("eventlog", tells{})
+	ctx, end := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = a.runner.Run(ctx) })
+	<-told
+	r := a.health()
+	end()
+	run.Wait()
+	want := map[string]status.Part{"System": {State: "ok"}, "Security": {State: "denied", LastError: "access denied"}}
+	if d := cmp.Diff(want, r.Sources["eventlog"].Parts); d != "" || r.Status != status.Degraded || !slices.Contains(r.Reasons, "source eventlog/Security: access denied") {
+		t.Errorf("%s %q %s", r.Status, r.Reasons, d)
 	}
 }
 
