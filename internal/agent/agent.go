@@ -128,6 +128,11 @@ func New(o Options) (*Agent, error) {
 			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
 		}
 	}
+	for _, r := range replayers(&o.Config, a.metrics, a.output.handed) {
+		if r.on {
+			a.runner.Add(string(r.kind), r.open())
+		}
+	}
 	for _, s := range o.Sources {
 		a.runner.Add(s.Name, brought{s})
 	}

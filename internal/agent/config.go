@@ -43,10 +43,9 @@ type RedactSection struct {
 
 // CollectorsSection is [collectors] and the sections below it.
 type CollectorsSection struct {
-	TopNProcs           int
-	RedactCmdline       bool
-	WinEventLogChannels []string
-	WinEventLogRPS      int
+	TopNProcs     int
+	RedactCmdline bool
+	EventLogSection
 
 	CPU, Memory, Disk, Network, Process, Host CollectorSection
 }
@@ -134,16 +133,15 @@ func defaults(goos, programData string) Config {
 		Agent:  AgentSection{NodeID: "auto", BatchInterval: time.Second, MaxEventBytes: 256 << 10, RedactPII: true, Landlock: "auto"},
 		Redact: RedactSection{Fields: []string{}},
 		Collectors: CollectorsSection{
-			TopNProcs:           10,
-			RedactCmdline:       true,
-			WinEventLogChannels: []string{"System", "Application", "Security"},
-			WinEventLogRPS:      500,
-			CPU:                 every(10 * time.Second),
-			Memory:              every(10 * time.Second),
-			Disk:                every(30 * time.Second),
-			Network:             every(10 * time.Second),
-			Process:             every(10 * time.Second),
-			Host:                every(5 * time.Minute),
+			TopNProcs:       10,
+			RedactCmdline:   true,
+			EventLogSection: defaultEventLog(),
+			CPU:             every(10 * time.Second),
+			Memory:          every(10 * time.Second),
+			Disk:            every(30 * time.Second),
+			Network:         every(10 * time.Second),
+			Process:         every(10 * time.Second),
+			Host:            every(5 * time.Minute),
 		},
 		Logging: LoggingSection{
 			Mode: "stdout", FilePath: file, RotateBytes: 64 << 20, RotateKeep: 5, Compression: "none", Level: "info",
@@ -201,11 +199,8 @@ func (c *Config) collectorKeys() []config.Key {
 			Usage: "How many processes are listed by CPU, and as many by memory."},
 		{Name: "collectors.redact_cmdline", Value: config.Bool(&s.RedactCmdline),
 			Usage: "Leave out the command lines of processes."},
-		{Name: "collectors.win_eventlog_channels", Value: config.Strings(&s.WinEventLogChannels, "a list of channel names", filled),
-			Usage: "The channels of the Windows event log. Read by its source, which this version does not have yet."},
-		{Name: "collectors.win_eventlog_rps", Value: config.Int(&s.WinEventLogRPS, 1, 100_000),
-			Usage: "How many events a second each channel may give. Read by the same source, not in this version."},
 	}
+	keys = append(keys, s.EventLogSection.keys()...)
 	for _, source := range []struct {
 		name, tells string
 		section     *CollectorSection

@@ -72,7 +72,17 @@ func (a *Agent) health() status.Report {
 func (a *Agent) reportSources(r *status.Report, worse func(status.State, string, ...any)) {
 	bad := 0
 	for _, s := range a.runner.States() {
-		r.Sources[s.Name] = status.Part{State: status.State(s.State), LastSuccess: s.LastSuccess, LastError: s.LastError, Failures: s.Failures}
+		part := status.Part{State: status.State(s.State), LastSuccess: s.LastSuccess, LastError: s.LastError, Failures: s.Failures}
+		for _, p := range s.Parts {
+			if part.Parts == nil {
+				part.Parts = map[string]status.Part{}
+			}
+			part.Parts[p.Name] = status.Part{State: status.State(p.State), LastError: p.Error}
+			if p.Error != "" {
+				worse(status.Degraded, "source %s/%s: %s", s.Name, p.Name, p.Error)
+			}
+		}
+		r.Sources[s.Name] = part
 		if s.State == collect.Failing || s.State == collect.Unsupported {
 			bad++
 			worse(status.Degraded, "source %s: %s", s.Name, s.LastError)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/deadletter"
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/enroll"
@@ -43,6 +44,7 @@ type output struct {
 	lanes             []*lane
 	letters           *deadletter.Box
 	local             *local // nil with mode "none"
+	handed            eventlog.Handed
 
 	claims    string        // the node that requests name, where no certificate does; else ""
 	trust     *trust.Keeper // nil without networking, and so are those below
@@ -108,6 +110,9 @@ func (a *Agent) openDelivery(out *output) error {
 		}
 		return float64(s.Dropped)
 	})
+	if followsEventLog(&a.o.Config) {
+		out.handed = handedOver(filepath.Join(n.QueueDir, laneFolders[0]), a.o.Log)
+	}
 	evidence := n.QueueMaxBytes / evidenceShare
 	for _, l := range []*lane{{name: "evidence", evidence: true}, {name: "metrics"}} {
 		bytes := evidence

@@ -15,6 +15,9 @@ func bodies() (kinds []event.Kind, schemas map[event.Kind]string) {
 	for _, s := range sources(&c, redact.New(redact.Options{})) {
 		schemas[s.kind] = s.schema
 	}
+	for _, r := range replayers(&c, nil, nil) {
+		schemas[r.kind] = r.schema
+	}
 	for _, k := range event.Kinds {
 		if _, ok := schemas[k]; ok {
 			kinds = append(kinds, k)

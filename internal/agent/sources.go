@@ -1,14 +1,18 @@
 package agent
 
 import (
+	"runtime"
+
 	"github.com/rea-agent/rea/internal/collect"
 	"github.com/rea-agent/rea/internal/collect/cpu"
 	"github.com/rea-agent/rea/internal/collect/disk"
+	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/collect/host"
 	"github.com/rea-agent/rea/internal/collect/mem"
 	"github.com/rea-agent/rea/internal/collect/netif"
 	"github.com/rea-agent/rea/internal/collect/proc"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/redact"
 )
 
@@ -19,6 +23,25 @@ type source struct {
 	schema  string
 	section CollectorSection
 	open    func() collect.Reader
+}
+
+// A replayer is a source that follows a log, and can read it again.
+type replayer struct {
+	kind   event.Kind
+	schema string
+	on     bool // it is wanted, and this system has it
+	open   func() collect.Source
+}
+
+// replayers lists the sources that follow a log, one line each.
+func replayers(c *Config, m *metric.Set, handed eventlog.Handed) []replayer {
+	return []replayer{
+		{event.EventLog, eventlog.Schema, followsEventLog(c), func() collect.Source { return eventlog.New(eventLog(c, m, handed)) }},
+	}
+}
+
+func followsEventLog(c *Config) bool {
+	return runtime.GOOS == "windows" && len(c.Collectors.WinEventLogChannels) > 0
 }
 
 // sources lists the collectors, one line each.

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +38,14 @@ type State struct {
 	LastSuccess time.Time
 	LastError   string
 	Failures    uint64 // since the last success
+	Parts       []Part // of those that tell of them, by name
+}
+
+// A Part is what is known of one part of a source, such as a channel of a log.
+type Part struct {
+	Name, State string
+	Error       string // what keeps it from working; empty where it works
+	Since       time.Time
 }
 
 // A Runner runs sources, each in a goroutine of its own.
@@ -97,6 +107,7 @@ func (r *Runner) States() []State {
 	for i, w := range r.watches {
 		w.mu.Lock()
 		states[i] = w.state
+		states[i].Parts = slices.Clone(w.state.Parts)
 		w.mu.Unlock()
 	}
 	return states
@@ -165,6 +176,41 @@ func (w *Watch) Down(ctx context.Context, reason string, err error) {
 	}
 	if began {
 		w.tell(ctx, &event.Notice{Action: "source_down", Source: w.state.Name, Reason: text})
+	}
+}
+
+// Part says how a part of the source fares: its state, and what keeps it from
+// working or nil. When it stops working and when it works again is logged and told
+// in an agent event, of which the source is SOURCE/PART.
+func (w *Watch) Part(ctx context.Context, name, state string, err error) {
+	p := Part{Name: name, State: state, Since: time.Now()}
+	if err != nil {
+		p.Error = err.Error()
+	}
+	w.mu.Lock()
+	i, known := slices.BinarySearchFunc(w.state.Parts, name, func(p Part, name string) int { return strings.Compare(p.Name, name) })
+	var before Part
+	if known {
+		before = w.state.Parts[i]
+	} else {
+		w.state.Parts = slices.Insert(w.state.Parts, i, p)
+	}
+	if before.State == state {
+		p.Since = before.Since
+	}
+	w.state.Parts[i] = p
+	source := w.state.Name + "/" + name
+	w.mu.Unlock()
+	switch {
+	case p.Error != "" && before.Error == "":
+		w.r.log.Warn("a part of a source does not work; it is tried again", "source", source, "state", state, "error", p.Error)
+		w.tell(ctx, &event.Notice{Action: "source_down", Source: source, Reason: p.Error})
+	case p.Error != "" && p.Error != before.Error:
+		w.r.log.Warn("a part of a source still does not work", "source", source, "state", state, "error", p.Error)
+	case p.Error == "" && before.Error != "":
+		lasted := time.Since(before.Since)
+		w.r.log.Info("a part of a source works again", "source", source, "after", lasted.Round(time.Millisecond).String())
+		w.tell(ctx, &event.Notice{Action: "source_up", Source: source, Lasted: lasted})
 	}
 }
 

@@ -250,3 +250,41 @@ func BenchmarkReading(b *testing.B) {
 		}
 	}
 }
+
+// parts is a source of two parts, each of which fares as a step says.
+type parts struct {
+	steps []func(context.Context, *Watch)
+}
+
+func (p parts) Run(ctx context.Context, w *Watch) error {
+	for _, step := range p.steps {
+		step(ctx, w)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestAPartTellsWhenItStopsWorkingAndWhenItWorksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		denied := errors.New("access denied")
+		part := func(name, state string, err error) func(context.Context, *Watch) {
+			return func(ctx context.Context, w *Watch) { w.Part(ctx, name, state, err) }
+		}
+		b.Add("log", parts{[]func(context.Context, *Watch){
+			part("b", OK, nil), part("a", "denied", denied), part("a", "denied", denied), part("b", "lagging", nil),
+			part("b", OK, nil), part("a", OK, nil), part("b", Failing, denied),
+		}})
+		b.runFor(t, time.Second)
+		if d := cmp.Diff([]string{"source_down log/a access denied", "source_up log/a", "source_down log/b access denied"}, b.told); d != "" {
+			t.Errorf("told (-want +got):\n%s", d)
+		}
+		want := []Part{{Name: "a", State: OK}, {Name: "b", State: Failing, Error: "access denied"}}
+		if d := cmp.Diff(want, b.States()[0].Parts, cmpopts.IgnoreFields(Part{}, "Since")); d != "" {
+			t.Errorf("parts (-want +got):\n%s", d)
+		}
+		if n := strings.Count(b.log.String(), "level=WARN"); n != 2 {
+			t.Errorf("logged %d times:\n%s", n, b.log.String())
+		}
+	})
+}

@@ -47,7 +47,8 @@ func (n *Notice) Encode(e *Encoder) {
 }
 
 // Missing is the body of a gap event: what was lost and why. First and Last are
-// numbers of Stream; they are zero where the lost events never had numbers.
+// numbers of Stream; they are zero where the lost events never had numbers. Then
+// a source that reads a log says which of its records they were, if it can.
 type Missing struct {
 	Source      string // the source whose events are missing; empty for a whole lane
 	Cause       string // queue_full, disk_full, too_large, …
@@ -56,6 +57,10 @@ type Missing struct {
 	Count       uint64
 	Since       time.Time // the lost events lie between Since and Until
 	Until       time.Time
+
+	Channel                 string // the log of the source that they were in
+	FirstRecord, LastRecord uint64 // the ids that they had there; zero where not known
+	Bound                   string // what Count is where it is not exact: at_most, unknown
 }
 
 // Encode writes the members of a gap event.
@@ -70,4 +75,10 @@ func (m *Missing) Encode(e *Encoder) {
 	}
 	e.Time("since", m.Since)
 	e.Time("until", m.Until)
+	e.String("channel", m.Channel)
+	if m.FirstRecord != 0 {
+		e.Uint("first_record", m.FirstRecord)
+		e.Uint("last_record", m.LastRecord)
+	}
+	e.String("bound", m.Bound)
 }

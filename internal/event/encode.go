@@ -40,8 +40,9 @@ type Stamp struct {
 
 // An Encoder writes events as lines of NDJSON. It belongs to one goroutine at a
 // time. Its methods for members may be called only from within Body.Encode, and
-// the names of members are written as they stand: they are literals of ours,
-// never words of others.
+// the names of members are written as they stand: they are literals of ours, or
+// words of others in which a Body left nothing that JSON would escape, since a
+// receiver refuses names with escapes, and names that are there twice.
 type Encoder struct {
 	envelope []byte // ,"node":…,"host":…,"stream":…,"seq": rendered once
 	redact   Redactor
@@ -304,12 +305,51 @@ func (e *Encoder) Sensitive(name string, class Class, s string) {
 	}
 }
 
-// clean returns what may be written of s, and notes what was taken out.
-func (e *Encoder) clean(name string, class Class, s string) (clean string, keep bool) {
-	if e.redact == nil {
+// Foreign writes a text of somebody else's record, as far as the redactor lets it
+// through for the field, which may be known by another name than it stands under.
+// An empty one is written too: the record says that it is empty.
+func (e *Encoder) Foreign(name, field string, class Class, s string) {
+	if s, keep := e.cleanAs(name, field, class, s); keep {
+		e.name(name)
+		e.text(s)
+	}
+}
+
+// Item writes a text as an element of the list that OpenList began, as far as the
+// redactor lets it through for the field.
+func (e *Encoder) Item(field string, class Class, s string) {
+	s, keep := e.cleanAs("", field, class, s)
+	if !keep {
+		return
+	}
+	if e.buf[len(e.buf)-1] != '[' {
+		e.buf = append(e.buf, ',')
+	}
+	e.text(s)
+}
+
+// Clean returns what the redactor lets through of a text in that field, for a
+// Body that has the text elsewhere too.
+func (e *Encoder) Clean(field string, class Class, s string) (clean string, keep bool) {
+	if e.redact == nil || s == "" {
 		return s, true
 	}
-	clean, keep, secrets := e.redact(e.kind, name, class, s)
+	clean, keep, _ = e.redact(e.kind, field, class, s)
+	return clean, keep
+}
+
+// clean returns what may be written of s, and notes what was taken out.
+func (e *Encoder) clean(name string, class Class, s string) (clean string, keep bool) {
+	return e.cleanAs(name, name, class, s)
+}
+
+// cleanAs is clean for a member that is known to the redactor as field. Without a
+// name it is an element of the list in which the encoder stands.
+func (e *Encoder) cleanAs(name, field string, class Class, s string) (clean string, keep bool) {
+	if e.redact == nil || s == "" {
+		return s, true
+	}
+	clean, keep, secrets := e.redact(e.kind, field, class, s)
 	switch {
 	case secrets != "":
 		e.Withheld(name + ":" + secrets)
@@ -328,8 +368,15 @@ const (
 // Withheld notes that the member was redacted, for one that the collector did
 // not even read.
 func (e *Encoder) Withheld(name string) {
+	size := len(e.path) + len(name) // of the path
+	for _, p := range e.path {
+		size += len(p)
+	}
+	if name == "" || name[0] == ':' { // of a list: eventlog.data, eventlog.data:password
+		size--
+	}
 	for _, r := range e.redacted {
-		if isPath(r, e.path, name) {
+		if len(r) == size && isPath(r, e.path, name) {
 			return
 		}
 	}
@@ -338,12 +385,20 @@ func (e *Encoder) Withheld(name string) {
 		return
 	}
 	for _, p := range e.paths {
-		if isPath(p, e.path, name) {
+		if len(p) == size && isPath(p, e.path, name) {
 			e.redacted = append(e.redacted, p)
 			return
 		}
 	}
-	p := strings.Join(append(e.path, name), ".")
+	p := strings.Join(e.path, ".")
+	switch {
+	case p == "":
+		p = name
+	case name == "" || name[0] == ':':
+		p += name
+	default:
+		p += "." + name
+	}
 	if len(e.paths) >= maxPaths {
 		e.paths = e.paths[:0]
 	}
@@ -351,12 +406,22 @@ func (e *Encoder) Withheld(name string) {
 	e.redacted = append(e.redacted, p)
 }
 
+// isPath reports whether s names the member of that name at path, or for a name
+// that is empty or begins with a colon the list at path.
 func isPath(s string, path []string, name string) bool {
-	for _, p := range path {
-		if len(s) <= len(p) || s[:len(p)] != p || s[len(p)] != '.' {
+	list := name == "" || name[0] == ':'
+	for i, p := range path {
+		if !strings.HasPrefix(s, p) {
 			return false
 		}
-		s = s[len(p)+1:]
+		s = s[len(p):]
+		if list && i == len(path)-1 {
+			break
+		}
+		if s == "" || s[0] != '.' {
+			return false
+		}
+		s = s[1:]
 	}
 	return s == name
 }

@@ -648,3 +648,76 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	b.ReportMetric(float64(n), "B/event")
 }
+
+// foreign is a body of somebody else's record.
+var foreign = bodyFunc(func(e *Encoder) {
+	e.Open("data")
+	e.Foreign("Name of theirs", "Name of theirs", Text, "")
+	e.Foreign("#text", "User", Account, "ann")
+	e.Foreign("Program", "Program", Command, "true --password=x")
+	e.OpenList("Users")
+	e.Item("Users", Account, "ann")
+	e.Item("Users", Account, "bob")
+	e.CloseList()
+	e.OpenList("Programs")
+	e.Item("Programs", Command, "a")
+	e.Item("Programs", Command, "b")
+	e.CloseList()
+	e.Close()
+	if clean, keep := e.Clean("User", Account, "ann"); keep {
+		e.String("clean", clean)
+	}
+})
+
+func TestWordsOfOthersStandUnderTheirNames(t *testing.T) {
+	ev := Event{Time: noon, Kind: EventLog, Body: foreign}
+	for name, c := range map[string]struct {
+		r    Redactor
+		want string
+	}{
+		"as they are": {nil, `"eventlog":{"data":{"Name of theirs":"","#text":"ann","Program":"true --password=x","Users":["ann","bob"],"Programs":["a","b"]},"clean":"ann"}}`},
+		"redacted": {careful, `"eventlog":{"data":{"Name of theirs":"","#text":"sha:5a5a","Users":["sha:5a5a","sha:5a5a"],"Programs":[]},"clean":"sha:5a5a"},` +
+			`"redacted":["eventlog.data.#text","eventlog.data.Program","eventlog.data.Users","eventlog.data.Programs"]}`},
+	} {
+		e := NewEncoder(stamp, c.r, 0)
+		for range 2 { // the second time paths are known
+			line, err := e.Append(nil, &ev, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, got, _ := strings.Cut(string(line), `"kind":"eventlog",`); got != c.want+"\n" {
+				t.Errorf("%s:\n%s\nwant\n%s", name, got, c.want)
+			}
+		}
+	}
+}
+
+func TestSecretsInAListAreTold(t *testing.T) {
+	leak := func(_ Kind, _ string, _ Class, s string) (string, bool, string) { return "-", true, "password" }
+	e := NewEncoder(stamp, leak, 0)
+	ev := Event{Time: noon, Kind: EventLog, Errors: []string{"x"}, Body: bodyFunc(func(e *Encoder) {
+		e.OpenList("data")
+		e.Item("data", Text, "one")
+		e.Item("data", Text, "two")
+		e.CloseList()
+		e.Sensitive("datum", Text, "three")
+	})}
+	for range 2 {
+		line, err := e.Append(nil, &ev, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `"errors":["-"],"redacted":["eventlog.data:password","eventlog.datum:password","errors:password"]}`; !strings.HasSuffix(string(line), want+"\n") {
+			t.Errorf("%s", line)
+		}
+	}
+}
+
+func TestAGapOfALogNamesItsRecords(t *testing.T) {
+	e := NewEncoder(stamp, nil, 0)
+	ev := Event{Time: noon, Kind: Gap, Body: &Missing{Source: "eventlog", Cause: "log_cleared", Count: 5, Channel: "Security", FirstRecord: 11, LastRecord: 15, Bound: "at_most"}}
+	line, err := e.Append(nil, &ev, 1)
+	if want := `"gap":{"source":"eventlog","cause":"log_cleared","count":5,"channel":"Security","first_record":11,"last_record":15,"bound":"at_most"}}`; err != nil || !strings.Contains(string(line), want) {
+		t.Errorf("%s, %v", line, err)
+	}
+}

@@ -44,7 +44,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/config/configtest", "config"},
 	{"internal/collect/collecttest", "collect event"},
 	{"internal/redact/redacttest", ""},
-	{"internal/collect/*", "collect event durable procfs"},
+	{"internal/collect/*", "collect event durable procfs metric"},
 	{"internal/ledger", "event durable"},
 	{"internal/pipeline", "event metric trouble ledger redact"},
 	{"internal/sink/*", "durable"},

@@ -64,6 +64,8 @@ type Part struct {
 	LastErrorAt time.Time `json:"last_error_time,omitzero"`
 	Failures    uint64    `json:"failures,omitempty"` // in a row
 	NextTry     time.Time `json:"next_try,omitzero"`
+
+	Parts map[string]Part `json:"parts,omitempty"` // of a source that tells of them: channels of a log
 }
 
 // A Lane is one of the queues.

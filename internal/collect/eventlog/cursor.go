@@ -1,0 +1,158 @@
+package eventlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/rea-agent/rea/internal/durable"
+)
+
+// A position is up to where a channel was handed over.
+type position struct {
+	Bookmark string `json:"bookmark"`       // as Windows renders it; "" before the oldest record
+	Next     uint64 `json:"next,omitempty"` // the id of the record that is to follow; 0 where not known
+}
+
+// cursors are the positions of all channels, and the file that they are kept in.
+// It is replaced as a whole, so a crash leaves the old or the new.
+type cursors struct {
+	path  string // "": they last as long as the process
+	write func(name string, data []byte, perm fs.FileMode) error
+
+	changed chan struct{} // has a value when there is something to save
+
+	saving sync.Mutex // held while the file is written, so that no older state comes last
+
+	mu      sync.Mutex
+	all     map[string]position // by the channel's name in lower case
+	dirty   bool
+	damaged bool // the file could not be read: positions are lost
+}
+
+// cursorFile is the JSON of the file.
+type cursorFile struct {
+	Version  int                 `json:"version"`
+	Channels map[string]position `json:"channels"`
+}
+
+// openCursors reads the file at path, which need not be there. If it cannot be
+// read every position is lost, and err says why; a damaged file is set aside.
+func openCursors(path string) (*cursors, error) {
+	c := &cursors{path: path, write: durable.WriteFile, changed: make(chan struct{}, 1), all: map[string]position{}}
+	if path == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	var f cursorFile
+	if err == nil {
+		if err = json.Unmarshal(text, &f); err == nil && f.Version != 1 {
+			err = fmt.Errorf("version %d is not known", f.Version)
+		}
+		if err != nil {
+			err = errors.Join(err, os.Rename(path, path+".damaged"))
+		}
+	}
+	if err != nil {
+		c.damaged = true
+		return c, fmt.Errorf("read the positions in the event log: %s: %w", path, err)
+	}
+	if f.Channels != nil {
+		c.all = f.Channels
+	}
+	return c, nil
+}
+
+// get returns the position of a channel; known is false if it has none.
+func (c *cursors) get(channel string) (p position, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, known = c.all[strings.ToLower(channel)]
+	return p, known
+}
+
+// advance takes in what is known to have been handed over since the positions were
+// written down. The bookmarks stay where they are: what follows on them is read,
+// and left out up to there.
+func (c *cursors) advance(h Handed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for channel, next := range h {
+		if p, known := c.all[channel]; (known || c.damaged) && next > p.Next {
+			p.Next = next
+			c.all[channel] = p
+			c.changedLocked()
+		}
+	}
+}
+
+// set notes a position, which is in the file after the next save.
+func (c *cursors) set(channel string, p position) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all[strings.ToLower(channel)] = p
+	c.changedLocked()
+}
+
+func (c *cursors) changedLocked() {
+	c.dirty = true
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// save writes the file if it does not say all that is known. Positions that are
+// set while it is written wait for the next time.
+func (c *cursors) save() error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	if !c.dirty || c.path == "" {
+		c.mu.Unlock()
+		return nil
+	}
+	f := cursorFile{Version: 1, Channels: maps.Clone(c.all)}
+	c.dirty = false
+	c.mu.Unlock()
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false) // bookmarks are XML, and people may want to read them
+	e.SetIndent("", "  ")
+	err := e.Encode(f)
+	if err == nil {
+		err = c.write(c.path, text.Bytes(), 0o600)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.changedLocked()
+		c.mu.Unlock()
+		return fmt.Errorf("save the positions in the event log: %w", err)
+	}
+	return nil
+}
+
+// recordOf returns the record id that a bookmark names, 0 if it names none:
+//
+//	<BookmarkList><Bookmark Channel='Security' RecordId='4711' IsCurrent='true'/></BookmarkList>
+func recordOf(bookmark string) uint64 {
+	_, rest, ok := strings.Cut(bookmark, "RecordId=")
+	if !ok || rest == "" {
+		return 0
+	}
+	id, _, _ := strings.Cut(rest[1:], rest[:1])
+	n, err := number(id)
+	if err != nil {
+		return 0
+	}
+	return n
+}
