@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -88,6 +89,29 @@ func TestLockKeepsAnotherProcessOut(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAFileThatIsOpenCanBeRenamedAndRemoved(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(name, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(name, name+".1"), Remove(name+".1")); err != nil {
+		t.Error(err)
+	}
+	if text, err := io.ReadAll(f); string(text) != "text" || err != nil {
+		t.Errorf("read %q, %v", text, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Open(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 

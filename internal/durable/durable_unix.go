@@ -28,8 +28,8 @@ func SyncDir(dir string) error {
 
 func rename(from, to string) error { return os.Rename(from, to) }
 
-// Open opens the named file for reading. Others may replace, rename or remove it
-// meanwhile. A link is not followed.
+// Open opens the named file for reading. Others may rename or remove it meanwhile.
+// A link is not followed.
 func Open(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|NoFollow, 0) }
 
 // Remove removes the named file.

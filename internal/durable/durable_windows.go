@@ -30,8 +30,8 @@ func rename(from, to string) error {
 	return patiently(func() error { return os.Rename(from, to) }, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED)
 }
 
-// Open opens the named file for reading. Others may replace, rename or remove it
-// meanwhile, which os.Open does not allow them.
+// Open opens the named file for reading. Others may rename or remove it meanwhile,
+// which os.Open does not allow them.
 func Open(name string) (f *os.File, err error) {
 	path, err := windows.UTF16PtrFromString(name)
 	if err != nil {
