@@ -6,6 +6,9 @@
 # end with it, and what it writes goes to memory over the folder of setup.sh, which
 # stays as it is. Programs that run side by side do not meet, except in the network.
 # The repository is there to read.
+#
+# REA_SHARE names a folder that both see, as Z:\share there. REA_WEVTAPI names a
+# double of wevtapi.dll to be used instead of Wine's: see double.sh.
 set -euo pipefail
 root=${REA_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/rea-wine}
 repository=$(cd "$(dirname "$0")/../.." && pwd)
@@ -25,6 +28,13 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
   mount --rbind /sys sys
   mount --bind -o ro "$repository" src
   mount --bind -o ro "$(dirname "$program")" program
+  if [ -n "${REA_SHARE:-}" ]; then
+    mkdir share
+    mount --bind "$REA_SHARE" share
+  fi
+  if [ -n "${REA_WEVTAPI:-}" ]; then
+    cp "$REA_WEVTAPI" prefix/drive_c/windows/system32/wevtapi.dll
+  fi
   [[ $cwd/ == "$repository"/* ]] && in=/src${cwd#"$repository"} || in=/tmp
   exec chroot . sh -c '\''cd "$0" && exec wine "$@"'\'' "$in" "/program/$(basename "$program")" "$@"
 ' - "$@"
