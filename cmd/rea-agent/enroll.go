@@ -52,21 +52,25 @@ func enrollCommand() *cli.Command {
 				return notEnrolled(err)
 			}
 			if asJSON {
-				return json.NewEncoder(in.Stdout).Encode(made)
+				_ = json.NewEncoder(in.Stdout).Encode(made)
+				return nil
 			}
-			return tellEnrolled(in, made)
+			tellEnrolled(in, made)
+			return nil
 		},
 	}
 }
 
-func tellEnrolled(in *cli.Invocation, e *agent.Enrolled) error {
+// tellEnrolled says what there is now. The token is used up and the files are there
+// also if nobody hears of it, as where an installer runs this without an output.
+func tellEnrolled(in *cli.Invocation, e *agent.Enrolled) {
 	path := func(name string) string {
 		if abs, err := filepath.Abs(name); err == nil {
 			name = abs
 		}
 		return "'" + name + "'" // a literal of TOML
 	}
-	_, err := fmt.Fprintf(in.Stdout, `agent         %s
+	fmt.Fprintf(in.Stdout, `agent         %s
 valid until   %s
 
 agent.toml    [tls]
@@ -75,7 +79,6 @@ agent.toml    [tls]
               client_key = %s
               renew = true
 `, e.Node, e.NotAfter.UTC().Format(time.RFC3339), path(e.CA), path(e.Pair), path(e.Pair))
-	return err
 }
 
 // notEnrolled gives the error its exit code and says how to get on.

@@ -138,7 +138,8 @@ func (m *manager) install(ctx context.Context, in *cli.Invocation) error {
 	if err != nil {
 		return notDone(err)
 	}
-	return m.tell(in, "made", report)
+	m.tell(in, "made", report)
+	return nil
 }
 
 func (m *manager) uninstall(ctx context.Context, in *cli.Invocation) error {
@@ -148,22 +149,23 @@ func (m *manager) uninstall(ctx context.Context, in *cli.Invocation) error {
 	if err != nil {
 		return notDone(err)
 	}
-	return m.tell(in, "removed", report)
+	m.tell(in, "removed", report)
+	return nil
 }
 
-func (m *manager) tell(in *cli.Invocation, verb string, r *service.Report) error {
+// tell says what was done. It is done also if nobody hears of it, as where an
+// installer runs this without an output: that is no failure.
+func (m *manager) tell(in *cli.Invocation, verb string, r *service.Report) {
 	if m.json {
-		return json.NewEncoder(in.Stdout).Encode(r)
+		_ = json.NewEncoder(in.Stdout).Encode(r)
+		return
 	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(in.Stderr, "rea-agent: warning: %s\n", cli.Escape(w)) // to whom could its error be told?
 	}
 	for _, d := range r.Done {
-		if _, err := fmt.Fprintf(in.Stdout, "%-8s %s\n", verb, cli.Escape(d)); err != nil {
-			return err
-		}
+		fmt.Fprintf(in.Stdout, "%-8s %s\n", verb, cli.Escape(d))
 	}
-	return nil
 }
 
 func (m *manager) status(ctx context.Context, in *cli.Invocation) error {
