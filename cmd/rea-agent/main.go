@@ -68,6 +68,7 @@ func program(by *supervisor) *cli.Program {
 			queueCommand(s),
 			enrollCommand(),
 			redactCommand(s),
+			s.evtxCommand(),
 			serviceCommand(s),
 			{Name: "schema", Summary: "print schemas", Commands: []*cli.Command{
 				{Name: "events", Summary: "print the JSON Schema of events", Run: eventSchema},
@@ -97,14 +98,19 @@ func (s *settings) once(ctx context.Context, in *cli.Invocation) error {
 	if _, err := s.load(); err != nil {
 		return err
 	}
-	s.config.Networking.Enabled = false
-	s.config.Status.Enabled = false
-	s.config.Logging.Mode = "stdout"
+	s.printOnly()
 	a, err := s.agent(in, nil)
 	if err != nil {
 		return err
 	}
 	return explain(a.Once(ctx))
+}
+
+// printOnly lets events go to standard output and nowhere else.
+func (s *settings) printOnly() {
+	s.config.Networking.Enabled = false
+	s.config.Status.Enabled = false
+	s.config.Logging.Mode = "stdout"
 }
 
 func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Agent, error) {
@@ -139,6 +145,8 @@ func explain(err error) error {
 		return cli.Fail(cli.Unavailable, err, "")
 	case errors.Is(err, agent.ErrOutput):
 		return cli.Fail(cli.IO, err, "")
+	case errors.Is(err, agent.ErrDamaged):
+		return cli.Fail(cli.Data, err, "")
 	}
 	return cli.Fail(cli.Internal, err, "")
 }

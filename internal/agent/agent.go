@@ -155,11 +155,14 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Once takes one reading of every collector, keeps it, and closes the agent.
-func (a *Agent) Once(ctx context.Context) error {
+func (a *Agent) Once(ctx context.Context) error { return a.through(ctx, a.runner.Once) }
+
+// through runs what emits by itself and comes to an end, and closes the agent.
+func (a *Agent) through(ctx context.Context, emit func(context.Context) error) error {
 	ctx, a.end = context.WithCancelCause(ctx)
 	defer a.end(nil)
 	wait := a.start(ctx)
-	err := a.runner.Once(ctx)
+	err := emit(ctx)
 	if cause := ended(ctx); cause != nil {
 		err = cause // what the sources say then is only what follows from it
 	}

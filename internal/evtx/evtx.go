@@ -64,6 +64,12 @@ type Damage struct {
 	Err   error
 }
 
+// Harmless reports whether the damage took no record by itself: a checksum does not
+// hold, and what it is of is read all the same, as far as it can be.
+func (d *Damage) Harmless() bool {
+	return errors.Is(d.Err, errHeader) || errors.Is(d.Err, errChunk) || errors.Is(d.Err, errChecksum)
+}
+
 func (d *Damage) Error() string {
 	where := fmt.Sprintf("chunk %d at %d", d.Chunk, d.Offset)
 	if d.Chunk < 0 {

@@ -22,7 +22,7 @@ func shared(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(sharedData, filepath.FromSlash(name)))
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("%s is not here", filepath.Join(sharedData, name))
+		t.Skipf("samples: %s is not here", filepath.Join(sharedData, name))
 	} else if err != nil {
 		t.Fatal(err)
 	}

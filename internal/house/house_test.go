@@ -59,7 +59,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/pki", "identity durable"},
 	{"internal/server/registrar", "wire identity metric trouble server/pki"},
 	{"internal/server/web", "event"},
-	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust enroll event wire identity metric trouble redact durable access confine config"},
+	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust enroll event wire identity metric trouble redact durable access confine config evtx"},
 	{"internal/server", "server/* status trust event wire identity metric trouble durable access config"},
 	{"internal/config/configtest", "config"},
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},

@@ -240,7 +240,7 @@ func sample(t testing.TB) []string {
 	const name = "../../../../shared/data/windows-events.xml.gz"
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("there is no sample of real events at %s", name)
+		t.Skipf("samples: %s is not here", name)
 	}
 	if err != nil {
 		t.Fatal(err)

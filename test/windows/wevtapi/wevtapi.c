@@ -18,8 +18,9 @@
  *   batch      EvtNext fails with 1734 for more than ERROR records, which it has
  *              passed by then, as Windows has
  *
- * When the process ends, handles.json in the folder says how many handles of each
- * kind were opened and closed, and how many calls had one that was not open.
+ * Twice a second, and when the process ends, handles.json in the folder says how many
+ * handles of each kind were opened and closed, and how many calls had one that was
+ * not open.
  * Facts about the calls: https://learn.microsoft.com/windows/win32/api/winevt/
  */
 #define __USE_MINGW_ANSI_STDIO 1
@@ -245,10 +246,14 @@ static BOOL is_stale(handle *h)
 	return other;
 }
 
+static void tell_handles(void);
+
 static DWORD WINAPI watch(LPVOID unused)
 {
 	(void)unused;
-	for (;; Sleep(10)) {
+	for (unsigned tick = 0;; Sleep(10)) {
+		if (++tick % 50 == 0)
+			tell_handles();
 		EnterCriticalSection(&lock);
 		for (handle *h = subscriptions; h; h = h->next) {
 			LONGLONG before = h->size;
