@@ -302,13 +302,6 @@ func alphanumeric(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-func filled(s string) error {
-	if strings.TrimSpace(s) == "" {
-		return &config.Fault{What: "is empty"}
-	}
-	return nil
-}
-
 func spkiPin(s string) error {
 	if sum, err := base64.StdEncoding.DecodeString(s); err != nil || len(sum) != 32 {
 		return &config.Fault{

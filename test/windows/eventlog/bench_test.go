@@ -53,10 +53,9 @@ func goBuild(system, name string) *exec.Cmd {
 // A bench is a server on this system, and a folder that Windows sees as Z:\share,
 // with an agent's configuration and an event log in it.
 type bench struct {
-	t           *testing.T
-	dir, share  string
-	status      string // address of the agent's status page
-	lastOfShare int
+	t          *testing.T
+	dir, share string
+	status     string // address of the agent's status page
 }
 
 func newBench(t *testing.T, collectors string) *bench {
