@@ -47,7 +47,8 @@ func TestForeignTextIsShownHarmless(t *testing.T) {
 	text := strings.NewReplacer("\x1b", `\u001b`, "\x07", `\u0007`, "\r", `\r`, "\n", `\n`, "\t", `\t`, "\x00", `\u0000`, "\xff", `\u00ff`).Replace(foreign)
 	for kind, body := range map[string]string{
 		"host": `{"os":{"name":"` + text + `"},"name":"` + text + `"}`, "agent": `{"action":"` + text + `","version":"` + text + `"}`, "gap": `{"cause":"` + text + `","count":1,"source":"` + text + `"}`,
-		"process": `{"processes":[{"name":"` + text + `"}]}`, "disk": `{"volumes":[{"mount":"` + text + `"}]}`, "else": `{"any":"` + text + `","` + text + `":1}`,
+		"eventlog": `{"channel":"` + text + `","provider":"` + text + `","event_id":7,"level":2,"message":"` + text + `"}`,
+		"process":  `{"processes":[{"name":"` + text + `"}]}`, "disk": `{"volumes":[{"mount":"` + text + `"}]}`, "else": `{"any":"` + text + `","` + text + `":1}`,
 	} {
 		out.Reset()
 		r := &row{out: &out}

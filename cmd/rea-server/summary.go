@@ -28,6 +28,8 @@ func summary(kind string, body []byte) string {
 		s = &process{}
 	case "host":
 		s = &host{}
+	case "eventlog":
+		s = &eventlog{}
 	case "agent":
 		s = &agent{}
 	case "gap":
@@ -197,15 +199,32 @@ func (a *agent) String() string {
 	return s
 }
 
+type eventlog struct {
+	Channel, Provider, Message string
+	EventID                    *int `json:"event_id"`
+	Level                      *int
+}
+
+// levels are the grave ones.
+var levels = map[int]string{1: "critical", 2: "error", 3: "warning"}
+
+func (l *eventlog) String() string {
+	s := parts(strings.TrimSpace(l.Channel+" "+when(l.EventID, strconv.Itoa)), l.Provider, when(l.Level, func(n int) string { return levels[n] }))
+	if text, _, _ := strings.Cut(l.Message, "\n"); text != "" {
+		s += ": " + strings.TrimSpace(text)
+	}
+	return s
+}
+
 type gap struct {
-	Source, Cause      string
-	Count, First, Last uint64
+	Source, Cause, Channel string
+	Count, First, Last     uint64
 }
 
 func (g *gap) String() string {
 	s := fmt.Sprintf("%d events", g.Count)
 	if g.Source != "" {
-		s += " of " + g.Source
+		s += strings.TrimRight(" of "+g.Source+" "+g.Channel, " ")
 	}
 	if g.First > 0 {
 		s += fmt.Sprintf(", %d to %d,", g.First, g.Last)
