@@ -70,5 +70,19 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
+// IsOfTheMoment says that err, of opening a file, is about who asks or when, and
+// tells nothing of what the file holds: it may be opened later.
+func IsOfTheMoment(err error) bool {
+	for _, e := range [...]error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS,
+		syscall.EBUSY, syscall.EAGAIN, syscall.EINTR, syscall.ETXTBSY,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // IsReadOnly says that err means a file system that cannot be written.
 func IsReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }

@@ -101,5 +101,20 @@ func IsFull(err error) bool {
 		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
 }
 
+// IsOfTheMoment says that err, of opening a file, is about who asks or when, and
+// tells nothing of what the file holds: a scanner has it open, handles are short.
+func IsOfTheMoment(err error) bool {
+	for _, e := range [...]error{
+		windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_WRITE_PROTECT,
+		windows.ERROR_TOO_MANY_OPEN_FILES, windows.ERROR_NOT_ENOUGH_MEMORY, windows.ERROR_OUTOFMEMORY,
+		windows.ERROR_NO_SYSTEM_RESOURCES, windows.ERROR_NOT_READY, windows.ERROR_BUSY,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // IsReadOnly says that err means a volume that cannot be written.
 func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }

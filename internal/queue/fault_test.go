@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -700,5 +701,58 @@ func TestAnAcknowledgementMayMeetAFailedWrite(t *testing.T) {
 	}
 	if s := q.Stats(); s.Records != 0 || s.Bytes < 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A shy folder opens no segment to read, and says why.
+type shy struct {
+	*simFolder
+	why error
+}
+
+func (d *shy) Open(name string, write bool) (file, error) {
+	if d.why != nil && !write && name != cursorName {
+		return nil, d.why
+	}
+	return d.simFolder.Open(name, write)
+}
+
+// A file that cannot be opened for want of descriptors, or because a scanner has
+// it, is as it was: nothing of it is given up, however often it is tried. One
+// that is gone, or that the disk does not give back, is given up.
+func TestOnlyWhatIsGoneIsGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		why  error
+		lost bool
+	}{
+		{syscall.EMFILE, false}, {syscall.ENFILE, false}, {syscall.EACCES, false},
+		{fs.ErrNotExist, true}, {syscall.EIO, true},
+	} {
+		t.Run(c.why.Error(), func(t *testing.T) {
+			d := &shy{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1)))}
+			q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(t, q, 1, 1, 100)
+			d.why = c.why
+			failed := 0
+			for range 3 * maxStrikes {
+				if _, err := q.Peek(nil, 1); err != nil {
+					failed++
+				}
+			}
+			d.why = nil
+			records, err := q.Peek(nil, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(records) == 0; got != c.lost {
+				t.Errorf("after %d errors %d records are left", failed, len(records))
+			}
+			if losses := q.Losses(); (len(losses) == 1) != c.lost || len(losses) > 1 {
+				t.Errorf("declared: %+v", losses)
+			}
+		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 //
 // Records that are damaged are skipped and become Losses. An error means that
 // the disk could not be read; after some of them in a row what lies there is
-// given up as damaged.
+// given up as damaged, but not because a file cannot be opened at the moment.
 func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
@@ -108,6 +110,9 @@ func (q *Queue) front() (view, error) {
 		return v, nil
 	}
 	if err := q.openIn(v.segment); err != nil {
+		if durable.IsOfTheMoment(err) {
+			return v, q.noted(err)
+		}
 		if err = q.readFailed(v.segment, err); q.strikes < maxStrikes {
 			return v, err
 		}
