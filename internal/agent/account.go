@@ -84,6 +84,23 @@ func missing(q *queue.Queue, l queue.Loss) event.Missing {
 	}
 }
 
+// first returns the first number that this process gives: none that the last one
+// has given and declared missing, also where the queue knows nothing of it. A
+// number between, of which that process could not even say so, is declared now.
+func (l *lane) first() uint64 {
+	q := l.queue.Load()
+	stream, next := q.Stream().String(), q.Next()
+	begins, ends := l.agent.ledger.Ends(stream)
+	if ends < next {
+		return next
+	}
+	if begins > next {
+		now := time.Now()
+		l.agent.ledger.Note(event.Missing{Cause: "crash", Stream: stream, First: next, Last: begins - 1, Count: begins - next, Since: now, Until: now})
+	}
+	return ends + 1
+}
+
 // Bury keeps the line for people, and declares it missing.
 func (l *lane) Bury(ctx context.Context, r ship.Refused) error {
 	a, now := l.agent, time.Now()

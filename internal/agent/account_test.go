@@ -6,14 +6,17 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -21,20 +24,7 @@ import (
 // TestNoLossIsForgottenWhileEvidenceOverflows gives up many times what the queue
 // of evidence holds, and with it the gap events that tell of that.
 func TestNoLossIsForgottenWhileEvidenceOverflows(t *testing.T) {
-	dir := t.TempDir()
-	certs := filepath.Join(dir, "certs")
-	if _, err := identity.Generate(certs, nil); err != nil {
-		t.Fatal(err)
-	}
-	c := Default()
-	for _, s := range []*CollectorSection{&c.Collectors.CPU, &c.Collectors.Memory, &c.Collectors.Disk, &c.Collectors.Network, &c.Collectors.Process, &c.Collectors.Host} {
-		s.Enabled = false
-	}
-	c.Logging.Mode = "none"
-	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = filepath.Join(certs, identity.CAFile), filepath.Join(certs, identity.AgentFile), filepath.Join(certs, identity.AgentKey)
-	c.Networking.Enabled, c.Networking.Endpoint = true, "https://127.0.0.1:1"
-	c.Networking.QueueDir, c.Networking.QueueMaxBytes, c.Networking.QueueMinFreeBytes = filepath.Join(dir, "queue"), 1<<20, 0
-
+	c := delivering(t)
 	for range 2 { // what one process leaves the next one goes on with
 		ctx, cancel := context.WithCancel(t.Context())
 		flood := Source{Name: "flood", Run: func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
@@ -49,6 +39,98 @@ func TestNoLossIsForgottenWhileEvidenceOverflows(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantAllKnown(t, c.Networking.QueueDir)
+	}
+}
+
+// delivering is the configuration of an agent without collectors that delivers to
+// nobody.
+func delivering(t *testing.T) Config {
+	t.Helper()
+	dir := t.TempDir()
+	certs := filepath.Join(dir, "certs")
+	if _, err := identity.Generate(certs, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := Default()
+	for _, s := range []*CollectorSection{&c.Collectors.CPU, &c.Collectors.Memory, &c.Collectors.Disk, &c.Collectors.Network, &c.Collectors.Process, &c.Collectors.Host} {
+		s.Enabled = false
+	}
+	c.Logging.Mode = "none"
+	c.TLS.CAFile, c.TLS.ClientCert, c.TLS.ClientKey = filepath.Join(certs, identity.CAFile), filepath.Join(certs, identity.AgentFile), filepath.Join(certs, identity.AgentKey)
+	c.Networking.Enabled, c.Networking.Endpoint = true, "https://127.0.0.1:1"
+	c.Networking.QueueDir, c.Networking.QueueMaxBytes, c.Networking.QueueMinFreeBytes = filepath.Join(dir, "queue"), 1<<20, 0
+	return c
+}
+
+// A number that the last process could not keep, and declared missing, is not
+// given to another event, though the queue does not know of it; and those before
+// it, of which nobody could say so, are declared.
+func TestANumberThatIsDeclaredMissingIsNotGivenAgain(t *testing.T) {
+	c := delivering(t)
+	start := func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		one := Source{Name: "one", Run: func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+			defer cancel()
+			return emit(ctx, event.Event{Time: time.Now(), Kind: event.Agent, Body: &event.Notice{Action: "one"}})
+		}}
+		a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []Source{one}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inspect := func() *queue.Inspection {
+		q, err := queue.Inspect(filepath.Join(c.Networking.QueueDir, "evidence"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	start()
+	q := inspect()
+	l, err := ledger.Open(filepath.Join(c.Networking.QueueDir, ledgerFile), q.Stream.String(), q.Next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Add(event.Missing{Cause: "read_only", Stream: q.Stream.String(), First: q.Next + 2, Last: q.Next + 4, Count: 3}); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	var got []string
+	begins := int64(-1)
+	decoder := wire.NewDecompressor()
+	for r, err := range inspect().Records(false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := decoder.Decode(nil, r.Data, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(lines) {
+			var ev struct {
+				Seq uint64
+				Gap struct {
+					Cause       string
+					First, Last uint64
+				}
+			}
+			if err := json.Unmarshal(line, &ev); err != nil {
+				t.Fatal(err)
+			}
+			if at := int64(ev.Seq) - int64(q.Next); at >= 0 && begins < 0 {
+				begins = at
+			}
+			if ev.Gap.Cause != "" {
+				got = append(got, fmt.Sprintf("%s %d-%d", ev.Gap.Cause, ev.Gap.First-q.Next, ev.Gap.Last-q.Next))
+			}
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"crash 0-1", "read_only 2-4"}; begins != 5 || !slices.Equal(got, want) {
+		t.Errorf("the second process begins at %d, want 5, and declares %q, want %q", begins, got, want)
 	}
 }
 

@@ -179,7 +179,7 @@ func (a *Agent) connect(l *lane, client *http.Client, claims, instance string, c
 		linger, interval = evidenceLinger, 0
 	}
 	q := l.queue.Load()
-	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, Compressor: compressor, Linger: linger})
+	l.writer = ship.NewWriter(ship.WriterOptions{Queue: q, First: l.first(), Compressor: compressor, Linger: linger})
 	l.sender = ship.NewSender(ship.SenderOptions{
 		Queue: q, Lane: l.name, Endpoint: n.Endpoint, Client: client, UserAgent: "rea-agent/" + a.o.Version, Interval: interval,
 		Node: claims, Instance: instance, Assigned: l.writer.Assigned,
@@ -187,8 +187,7 @@ func (a *Agent) connect(l *lane, client *http.Client, claims, instance string, c
 		Explain: identity.Explain, Account: l, Set: a.metrics, Log: a.o.Log,
 	})
 	a.metrics.Func("rea_sender_lag_events", "Events that have numbers and are not acknowledged.", func() float64 {
-		assigned, acked := l.writer.Assigned(), l.queue.Load().Acked()
-		return float64(assigned - min(acked, assigned))
+		return float64(uint64(l.writer.Waiting()) + l.queue.Load().Stats().Events)
 	}, "lane", l.name)
 	a.metrics.Counter("rea_dead_letters_total", "Events that the server refused, kept for people to look at.", "lane", l.name)
 }

@@ -23,6 +23,13 @@ type head struct {
 type body struct {
 	Stream  string `json:"stream"` // of evidence
 	Missing []loss `json:"missing"`
+	Ends    []end  `json:"ends,omitempty"`
+}
+
+type end struct {
+	Stream string `json:"stream"`
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"`
 }
 
 type loss struct {
@@ -42,12 +49,15 @@ type loss struct {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encode returns the bytes of the file. What is being told counts as not told.
-func encode(stream string, entries []*Entry) ([]byte, error) {
-	b := body{Stream: stream, Missing: []loss{}}
-	for _, e := range entries {
+func (l *Ledger) encode() ([]byte, error) {
+	b := body{Stream: l.stream, Missing: []loss{}}
+	for _, e := range l.entries {
 		b.Missing = append(b.Missing, loss{
 			e.Source, e.Cause, e.Stream, e.First, e.Last, e.Count, e.Since.UTC(), e.Until.UTC(), e.told.First, e.told.Last,
 		})
+	}
+	for _, r := range l.ends {
+		b.Ends = append(b.Ends, end{r.stream, r.First, r.Last})
 	}
 	line, err := json.Marshal(&b)
 	if err != nil {
@@ -63,33 +73,42 @@ func seal(line []byte) []byte {
 }
 
 // decode reads what encode wrote.
-func decode(text []byte) (stream string, entries []*Entry, err error) {
+func (l *Ledger) decode(text []byte) error {
 	first, rest, ok := bytes.Cut(text, []byte{'\n'})
 	line, end, whole := bytes.Cut(rest, []byte{'\n'})
 	var h head
 	if err := json.Unmarshal(first, &h); err != nil {
-		return "", nil, fmt.Errorf("its first line: %w", err)
+		return fmt.Errorf("its first line: %w", err)
 	}
 	switch {
 	case !ok || !whole || len(end) > 0:
-		return "", nil, errors.New("it is not two lines")
+		return errors.New("it is not two lines")
 	case h.V != version:
-		return "", nil, fmt.Errorf("its version is %d, this program reads %d", h.V, version)
+		return fmt.Errorf("its version is %d, this program reads %d", h.V, version)
 	case h.CRC != crc32.Checksum(line, castagnoli):
-		return "", nil, errors.New("its checksum is of something else")
+		return errors.New("its checksum is of something else")
 	}
 	var b body
 	if err := json.Unmarshal(line, &b); err != nil {
-		return "", nil, fmt.Errorf("its second line: %w", err)
+		return fmt.Errorf("its second line: %w", err)
 	}
+	var entries []*Entry
 	for i, m := range b.Missing {
 		e, err := m.entry()
 		if err != nil {
-			return "", nil, fmt.Errorf("loss %d: %w", i+1, err)
+			return fmt.Errorf("loss %d: %w", i+1, err)
 		}
 		entries = append(entries, e)
 	}
-	return b.Stream, entries, nil
+	var ends []run
+	for i, r := range b.Ends {
+		if r.Stream == "" || r.First == 0 || r.Last < r.First {
+			return fmt.Errorf("end %d: numbers %d to %d of stream %q", i+1, r.First, r.Last, r.Stream)
+		}
+		ends = append(ends, run{r.Stream, numbers{r.First, r.Last}})
+	}
+	l.stream, l.entries, l.ends = b.Stream, entries, ends
+	return nil
 }
 
 func (m *loss) entry() (*Entry, error) {

@@ -56,8 +56,19 @@ type Ledger struct {
 	stream  string     // of evidence
 	entries []*Entry
 	gone    []numbers // of evidence, given up while an entry is being told
+	ends    []run     // of the streams, the last that was noted of first
 	dirty   bool      // the file does not say so
 }
+
+// A run is numbers of a stream, all of them missing.
+type run struct {
+	stream string
+	numbers
+}
+
+// mostEnds bounds the streams whose end is remembered: those of two lanes, and of
+// what these were before a renewal.
+const mostEnds = 4
 
 // New returns a Ledger without a file, for an agent that sends nothing: what is
 // told is done with.
@@ -78,10 +89,9 @@ func Open(path, stream string, next uint64) (*Ledger, error) {
 		l.stream = stream
 		return l, fmt.Errorf("read what is missing: %w", err)
 	}
-	if l.stream, l.entries, err = decode(text); err != nil {
-		err = fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, os.Rename(path, path+".damaged")))
-		l.stream, l.entries = stream, nil
-		return l, err
+	if err := l.decode(text); err != nil {
+		l.stream = stream
+		return l, fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, os.Rename(path, path+".damaged")))
 	}
 	if l.stream != stream { // a crash came between that and the file
 		l.Restream(stream, next-1)
@@ -102,16 +112,73 @@ func (l *Ledger) Note(m event.Missing) {
 func (l *Ledger) Add(m event.Missing) error {
 	l.mu.Lock()
 	defer l.unlock()
-	before := slices.Clone(l.entries)
+	entries, ends := slices.Clone(l.entries), slices.Clone(l.ends)
 	l.note(m)
 	if err := l.save(); err != nil {
-		l.entries = before
+		l.entries, l.ends = entries, ends
 		return err
 	}
 	return nil
 }
 
+// Hold notes a loss that cannot be written down, for whom tells of it at once: it
+// is as those that Take returns, and given back by Drop too.
+func (l *Ledger) Hold(m event.Missing) *Entry {
+	l.mu.Lock()
+	defer l.unlock()
+	e := &Entry{Missing: m, state: telling}
+	l.extend(&m)
+	l.entries = append(l.entries, e)
+	l.dirty = true
+	return e
+}
+
+// Drop forgets what Hold noted: whoever knew of it before goes on to remember it.
+func (l *Ledger) Drop(e *Entry) {
+	l.mu.Lock()
+	defer l.unlock()
+	i := slices.Index(l.entries, e)
+	l.entries = slices.Delete(l.entries, i, i+1)
+	l.dirty = true
+	l.forgetGone()
+}
+
+// Ends returns the last run of numbers of a stream that was noted: all from first
+// to last are missing. Without one it returns 0, 0.
+func (l *Ledger) Ends(stream string) (first, last uint64) {
+	l.mu.Lock()
+	defer l.unlock()
+	for _, r := range l.ends {
+		if r.stream == stream {
+			return r.First, r.Last
+		}
+	}
+	return 0, 0
+}
+
+// extend makes m the end of its stream, or a part of it.
+func (l *Ledger) extend(m *event.Missing) {
+	if m.First == 0 {
+		return
+	}
+	end := run{m.Stream, numbers{m.First, m.Last}}
+	i := slices.IndexFunc(l.ends, func(r run) bool { return r.stream == m.Stream })
+	if i >= 0 {
+		switch r := l.ends[i]; {
+		case m.Last+1 < r.First:
+			return
+		case m.First <= r.Last+1:
+			end.numbers = numbers{min(r.First, m.First), max(r.Last, m.Last)}
+		}
+		l.ends = slices.Delete(l.ends, i, i+1)
+	}
+	l.ends = slices.Insert(l.ends, 0, end)
+	l.ends = l.ends[:min(len(l.ends), mostEnds)]
+	l.dirty = true
+}
+
 func (l *Ledger) note(m event.Missing) {
+	l.extend(&m)
 	if slices.ContainsFunc(l.entries, func(e *Entry) bool { return e.covers(&m) }) {
 		return // whoever remembers it told of it again
 	}
@@ -152,7 +219,8 @@ func (l *Ledger) squeeze() {
 	}
 }
 
-// Take returns what is to be told now. Each entry is given back by Told or Back.
+// Take returns what is to be told now. Each entry is given back by a Told that
+// returns true, or by Back.
 func (l *Ledger) Take() (list []*Entry) {
 	l.mu.Lock()
 	defer l.unlock()
@@ -166,22 +234,23 @@ func (l *Ledger) Take() (list []*Entry) {
 }
 
 // Told notes that the gap event of e is safe, under one of the numbers from first
-// to last of that stream.
-func (l *Ledger) Told(e *Entry, stream string, first, last uint64) {
+// to last of that stream. It returns false if that is not so any more.
+func (l *Ledger) Told(e *Entry, stream string, first, last uint64) bool {
 	l.mu.Lock()
 	defer l.unlock()
 	i := slices.Index(l.entries, e)
-	l.dirty = true
 	switch {
 	case l.path == "":
 		l.entries = slices.Delete(l.entries, i, i+1)
 	case stream != l.stream, // it has gone along into another one, nobody knows where to
 		l.wentWith(first, last): // a queue that overflows was faster
-		l.back(i)
+		return false
 	default:
 		l.entries[i] = &Entry{e.Missing, told, numbers{first, last}}
 	}
+	l.dirty = true
 	l.forgetGone()
+	return true
 }
 
 // wentWith reports whether a number from first to last was given up since an entry
@@ -272,6 +341,8 @@ func (l *Ledger) Disown() {
 		l.entries[i] = &own
 		l.dirty = true
 	}
+	l.dirty = l.dirty || len(l.ends) > 0
+	l.ends = nil
 }
 
 // Pending reports whether there is something to tell. It does not wait.
@@ -314,7 +385,7 @@ func (l *Ledger) save() error {
 		return nil
 	}
 	if l.path != "" {
-		text, err := encode(l.stream, l.entries)
+		text, err := l.encode()
 		if err == nil {
 			err = durable.WriteFile(l.path, text, 0o600)
 		}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,15 @@ func (b *book) wantToTell(want ...event.Missing) {
 	}
 }
 
+// tellInOld tells in a stream that is not that of evidence any more.
+func tellInOld(b *book) {
+	e := b.Take()[0]
+	if b.Told(e, "old", 7, 7) {
+		b.t.Error("it counts as told")
+	}
+	b.Back(e)
+}
+
 func TestALossIsToldAgainUntilItsGapEventIsDelivered(t *testing.T) {
 	for name, c := range map[string]struct {
 		happens func(b *book)
@@ -95,7 +105,7 @@ func TestALossIsToldAgainUntilItsGapEventIsDelivered(t *testing.T) {
 		"told of again by who remembered":  {func(b *book) { b.add(full(2, 9)) }, nil},
 		"told of again and a little more":  {func(b *book) { b.Lost(5, 5); b.add(full(8, 12)) }, []event.Missing{full(1, 12)}},
 		"of another cause beside it":       {func(b *book) { b.Lost(5, 5); m := full(10, 12); m.Cause = "damaged"; b.add(m) }, []event.Missing{full(1, 9), {Cause: "damaged", Stream: "a", First: 10, Last: 12, Count: 3}}},
-		"told in a stream that has gone":   {func(b *book) { b.add(full(10, 12)); b.Told(b.Take()[0], "old", 7, 7) }, []event.Missing{full(10, 12)}},
+		"told in a stream that has gone":   {func(b *book) { b.add(full(10, 12)); tellInOld(b) }, []event.Missing{full(10, 12)}},
 		"could not be told":                {func(b *book) { b.add(full(10, 12)); b.Back(b.Take()[0]) }, []event.Missing{full(10, 12)}},
 		"a crash while it was being told":  {func(b *book) { b.add(full(10, 12)); b.Take(); b.reopen(evidence, 9) }, []event.Missing{full(10, 12)}},
 		"noted, and a crash before a save": {func(b *book) { b.Note(full(10, 12)); b.reopen(evidence, 9) }, nil},
@@ -118,7 +128,10 @@ func TestAGapEventThatIsGivenUpBeforeItCountsAsToldIsToldAgain(t *testing.T) {
 	list := b.Take()
 	b.Lost(6, 8)
 	b.Lost(9, 20)
-	b.Told(list[0], evidence, 20, 22)
+	if b.Told(list[0], evidence, 20, 22) {
+		t.Error("it counts as told")
+	}
+	b.Back(list[0])
 	if got := b.tell(30); len(got) != 1 || got[0].First != 1 {
 		t.Errorf("told again: %v", got)
 	}
@@ -166,6 +179,75 @@ func TestALossThatCannotBeWrittenDownIsNotNotedTwice(t *testing.T) {
 	}
 	if n := l.Untold(); n != 0 {
 		t.Errorf("%d events are noted, though the caller remembers them", n)
+	}
+}
+
+// A loss whose file cannot be written is held until it is told, and told again if
+// its gap event is given up.
+func TestALossThatIsHeldIsToldAgainToo(t *testing.T) {
+	l, err := Open(filepath.Join(t.TempDir(), "gone", "missing"), evidence, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := l.Hold(full(1, 5))
+	if l.Pending() || l.Untold() != 5 {
+		t.Errorf("pending %t, %d untold, while it is told", l.Pending(), l.Untold())
+	}
+	if !l.Told(e, evidence, 7, 8) || l.Untold() != 0 {
+		t.Error("it does not count as told")
+	}
+	l.Lost(8, 8)
+	if d := cmp.Diff([]event.Missing{full(1, 5)}, missing(l)); d != "" {
+		t.Error(d)
+	}
+	l.Drop(l.Hold(full(20, 29)))
+	if n := l.Untold(); n != 5 {
+		t.Errorf("%d untold after one is dropped", n)
+	}
+}
+
+// The numbers at the end of a stream that were declared missing are remembered
+// when the loss itself is forgotten, else they would be given again.
+func TestTheEndOfAStreamIsRemembered(t *testing.T) {
+	of := func(stream string, first, last uint64) event.Missing {
+		m := full(first, last)
+		m.Stream = stream
+		return m
+	}
+	for name, c := range map[string]struct {
+		noted       []event.Missing
+		first, last uint64
+	}{
+		"nothing":         {nil, 0, 0},
+		"without numbers": {[]event.Missing{{Cause: "crash", Count: 3}}, 0, 0},
+		"one":             {[]event.Missing{full(5, 9)}, 5, 9},
+		"more of it":      {[]event.Missing{full(5, 9), full(10, 12)}, 5, 12},
+		"a later one":     {[]event.Missing{full(5, 9), full(11, 12)}, 11, 12},
+		"an older one":    {[]event.Missing{full(5, 9), full(1, 3)}, 5, 9},
+		"in any order":    {[]event.Missing{full(9, 9), full(5, 8)}, 5, 9},
+		"again":           {[]event.Missing{full(5, 9), full(5, 9)}, 5, 9},
+		"other streams":   {[]event.Missing{full(5, 9), of("b", 50, 60), of("c", 1, 2), of("d", 1, 2)}, 5, 9},
+		"many streams":    {[]event.Missing{full(5, 9), of("b", 50, 60), of("c", 1, 2), of("d", 1, 2), of("e", 1, 2)}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			for _, m := range c.noted {
+				b.add(m)
+			}
+			b.tell(100)
+			b.Delivered(100)
+			if err := b.Save(); err != nil {
+				t.Fatal(err)
+			}
+			b.reopen(evidence, 101)
+			if first, last := b.Ends("a"); !b.Empty() || first != c.first || last != c.last {
+				t.Errorf("%d to %d", first, last)
+			}
+			b.Disown()
+			if _, last := b.Ends("a"); last != 0 {
+				t.Error("remembered of another node")
+			}
+		})
 	}
 }
 
@@ -242,10 +324,10 @@ func missing(l *Ledger) (list []event.Missing) {
 }
 
 func FuzzDecode(f *testing.F) {
-	text, err := encode(evidence, []*Entry{
+	text, err := (&Ledger{stream: evidence, ends: []run{{"a", numbers{1, 9}}}, entries: []*Entry{
 		{Missing: event.Missing{Cause: "damaged", Stream: "a", First: 1, Last: 9, Count: 9, Since: time.Unix(1, 0)}, state: told, told: numbers{5, 6}},
 		{Missing: event.Missing{Cause: "too_large", Source: "cpu", Count: 3}},
-	})
+	}}).encode()
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -253,16 +335,15 @@ func FuzzDecode(f *testing.F) {
 	f.Add(strings.TrimSuffix(second, "\n"))
 	f.Fuzz(func(t *testing.T, line string) {
 		text := seal([]byte(line))
-		stream, entries, err := decode(text)
-		if err != nil {
+		var l, same Ledger
+		if l.decode(text) != nil {
 			return
 		}
-		again, err := encode(stream, entries)
+		again, err := l.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, e, err := decode(again)
-		if err != nil || s != stream || len(e) != len(entries) {
+		if err := same.decode(again); err != nil || same.stream != l.stream || len(same.entries) != len(l.entries) || !slices.Equal(same.ends, l.ends) {
 			t.Errorf("%q becomes %q: %v", text, again, err)
 		}
 	})

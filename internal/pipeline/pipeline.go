@@ -285,21 +285,32 @@ func (p *Pipeline) Lost(stage Stage, m event.Missing, err error) {
 // survives a crash, and come again if it is not: it returns nil when it is, and
 // counts the loss then. It tries until ctx ends.
 func (p *Pipeline) LostFor(ctx context.Context, stage Stage, m event.Missing, err error) error {
-	for {
-		failed := p.ledger.Add(m)
-		if failed != nil { // a gap event that is safe is as good, as long as it lasts
-			_, _, _, ok := p.tell(ctx, &m)
-			if !ok {
-				if err := pause(ctx); err != nil {
-					return errors.Join(err, failed)
-				}
-				continue
-			}
+	if failed := p.ledger.Add(m); failed != nil { // a gap event that is safe is as good, as long as it lasts
+		if err := p.tellSafely(ctx, m); err != nil {
+			return errors.Join(err, failed)
 		}
-		p.count(stage, m, err)
-		p.Declare(ctx)
-		return nil
 	}
+	p.count(stage, m, err)
+	p.Declare(ctx)
+	return nil
+}
+
+// tellSafely returns nil when a loss that could not be written down has a gap
+// event that is safe, or could be after all. If that gap event is given up later,
+// it is told again.
+func (p *Pipeline) tellSafely(ctx context.Context, m event.Missing) error {
+	e := p.ledger.Hold(m)
+	for !p.told(ctx, e) {
+		if err := pause(ctx); err != nil {
+			p.ledger.Drop(e)
+			return err
+		}
+		if p.ledger.Save() == nil {
+			p.ledger.Back(e)
+			return nil
+		}
+	}
+	return nil
 }
 
 // declarePause is how long a loss waits to be declared when nothing can be kept.
@@ -320,10 +331,7 @@ func (p *Pipeline) Declare(ctx context.Context) bool {
 	all := true
 	p.save() // before the gap event, which can be lost
 	for _, e := range p.ledger.Take() {
-		stream, first, last, ok := p.tell(ctx, &e.Missing)
-		if ok {
-			p.ledger.Told(e, stream, first, last)
-		} else {
+		if !p.told(ctx, e) {
 			p.ledger.Back(e)
 			all = false
 		}
@@ -332,12 +340,12 @@ func (p *Pipeline) Declare(ctx context.Context) bool {
 	return all
 }
 
-// tell keeps a gap event. Its number is one from first to last.
-func (p *Pipeline) tell(ctx context.Context, m *event.Missing) (stream string, first, last uint64, ok bool) {
-	stream, first = p.evidence.position()
-	_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: m}})
-	_, next := p.evidence.position()
-	return stream, first, next - 1, ok && err == nil
+// told keeps the gap event of an entry, and reports whether that is safe.
+func (p *Pipeline) told(ctx context.Context, e *ledger.Entry) bool {
+	stream, first := p.evidence.position()
+	_, ok, err := p.keep(ctx, p.evidence, []event.Event{{Time: time.Now(), Kind: event.Gap, Body: &e.Missing}})
+	_, next := p.evidence.position() // that of the gap event is among those before it
+	return ok && err == nil && p.ledger.Told(e, stream, first, next-1)
 }
 
 // position returns the stream of the lane and its next number.

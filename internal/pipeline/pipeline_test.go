@@ -485,6 +485,21 @@ func TestALossThatIsRememberedElsewhereIsSafeBeforeItIsForgotten(t *testing.T) {
 	})
 }
 
+// The disk refuses the ledger, so the loss is in a gap event alone; then the queue
+// gives that up, too.
+func TestALossIsToldAgainThoughTheLedgerCannotBeWritten(t *testing.T) {
+	evidence := newShelf("e", 1)
+	b := newBench(newShelf("a", 1), evidence)
+	b.ledger = forgetful(t)
+	if err := b.LostFor(t.Context(), Queue, full, errors.New("full")); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9")
+	b.ledger.Lost(1, 1)
+	b.emit(t, event.CPU, "kept")
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9", "2 gap queue_full 7 of a3-9")
+}
+
 func TestALossThatTheLedgerHasNeedsNoGapEventToBeSafe(t *testing.T) {
 	evidence := newShelf("e", 1)
 	b := newBench(newShelf("a", 1), evidence)

@@ -100,7 +100,7 @@ type Sender struct {
 // NewSender returns a Sender.
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
-		o: o, budget: budget{perMinute: o.RetryBudget}, narrow: narrow{most: batchLines}, acked: o.Queue.Acked(), began: o.Queue.Next(),
+		o: o, budget: budget{perMinute: o.RetryBudget}, narrow: narrow{most: batchLines}, acked: o.Queue.Acked(), began: o.Assigned() + 1,
 		state: SenderState{State: Starting},
 	}
 	s.sent = o.Set.Counter("rea_batches_sent_total", "Batches that the server acknowledged.", "lane", o.Lane)

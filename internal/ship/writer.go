@@ -37,6 +37,7 @@ var errClosed = errors.New("the agent is stopping")
 // WriterOptions say how a Writer gathers.
 type WriterOptions struct {
 	Queue      *queue.Queue
+	First      uint64           // the first number to give, if the queue would give a lower one
 	Compressor *wire.Compressor // nil for plain lines; writers may share one
 	Linger     time.Duration    // how long a record waits for more lines
 }
@@ -53,6 +54,7 @@ type Writer struct {
 	open     *group
 	taken    *group // the last that was
 	assigned uint64 // the highest number that Keep was given
+	waiting  int    // lines that are not in the queue yet
 	spare    []byte
 	closed   bool
 }
@@ -79,7 +81,7 @@ type record struct {
 func NewWriter(o WriterOptions) *Writer {
 	w := &Writer{o: o, most: mostLines(o.Queue.MaxRecord()), wake: make(chan struct{}, 1)}
 	w.room.L = &w.mu
-	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), o.Queue.Next()-1
+	w.open, w.taken, w.assigned = newGroup(nil), newGroup(nil), max(o.First, o.Queue.Next())-1
 	close(w.taken.done)
 	return w
 }
@@ -99,7 +101,7 @@ func newGroup(buf []byte) *group {
 func (w *Writer) Stream() string { return w.queue().Stream().String() }
 
 // Next returns the first free number.
-func (w *Writer) Next() uint64 { return w.queue().Next() }
+func (w *Writer) Next() uint64 { return w.Assigned() + 1 }
 
 func (w *Writer) queue() *queue.Queue {
 	w.mu.Lock()
@@ -132,6 +134,7 @@ func (w *Writer) Keep(lines []byte, first uint64, n int) (func(context.Context) 
 		signal(g.full)
 	}
 	w.assigned = max(w.assigned, first+uint64(n)-1)
+	w.waiting += n
 	return r.wait, nil
 }
 
@@ -156,6 +159,13 @@ func (w *Writer) Assigned() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.assigned
+}
+
+// Waiting returns how many lines were handed over and are not in the queue yet.
+func (w *Writer) Waiting() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting
 }
 
 // Renew calls renew when all that was handed over is in the queue or refused,
@@ -268,12 +278,15 @@ func (w *Writer) commit() {
 
 	w.append(g)
 	buf := g.lines
-	close(g.done)
-	if cap(buf) <= spareBytes {
-		w.mu.Lock()
-		w.spare = buf
-		w.mu.Unlock()
+	w.mu.Lock()
+	for _, r := range g.records {
+		w.waiting -= r.count
 	}
+	if cap(buf) <= spareBytes {
+		w.spare = buf
+	}
+	w.mu.Unlock()
+	close(g.done)
 }
 
 // append hands all records of g to the queue before it waits for the first, so
