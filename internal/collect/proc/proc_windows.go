@@ -41,13 +41,15 @@ var (
 // nt reads the processes of a Windows machine.
 type nt struct {
 	cfg   Config
+	ask   func(class int32, into unsafe.Pointer, size uint32, n *uint32) error // NtQuerySystemInformation
 	buf   []byte
+	n     uint32 // how much of buf an answer needs
 	text  []byte
 	users map[string]string // names by SID, since a name may have to come from a domain controller
 }
 
 func newSystem(cfg Config) system {
-	return &nt{cfg: cfg, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), users: make(map[string]string)}
+	return &nt{cfg: cfg, ask: windows.NtQuerySystemInformation, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), users: make(map[string]string)}
 }
 
 // scan asks for all processes at once.
@@ -69,19 +71,17 @@ func (s *nt) scan(t *table) error {
 func (s *nt) query() (int, error) {
 	const most = 256 << 20
 	for {
-		var n uint32
 		// unsafe.Pointer rule 4: the pointer is converted in the call; it points
 		// to len(s.buf) bytes, which s.buf keeps alive.
-		err := windows.NtQuerySystemInformation(windows.SystemProcessInformation,
-			unsafe.Pointer(unsafe.SliceData(s.buf)), uint32(len(s.buf)), &n)
+		err := s.ask(windows.SystemProcessInformation, unsafe.Pointer(unsafe.SliceData(s.buf)), uint32(len(s.buf)), &s.n)
 		if err == nil {
-			return min(int(n), len(s.buf)), nil
+			return min(int(s.n), len(s.buf)), nil
 		}
 		if !errors.Is(err, windows.STATUS_INFO_LENGTH_MISMATCH) || len(s.buf) >= most {
 			return 0, err
 		}
 		// New processes may start before the next call: leave room for them.
-		s.buf = make([]byte, max(int(n)+int(n)/4, 2*len(s.buf)))
+		s.buf = make([]byte, max(int(s.n)+int(s.n)/4, 2*len(s.buf)))
 	}
 }
 

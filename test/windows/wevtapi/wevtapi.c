@@ -161,9 +161,30 @@ static LONGLONG size_of(LPCWSTR channel)
 	return (LONGLONG)a.nFileSizeHigh << 32 | a.nFileSizeLow;
 }
 
+/* whether there are orders; it is looked each 10 ms, since each record asks */
+static BOOL any_orders(void)
+{
+	static volatile LONG some = -1;
+	static volatile LONG looked;
+	LONG now = GetTickCount();
+	if (some < 0 || now - looked >= 10) {
+		WCHAR pattern[MAX_PATH];
+		WIN32_FIND_DATAW found;
+		_snwprintf(pattern, MAX_PATH, L"%ls\\*.orders", folder);
+		HANDLE find = FindFirstFileW(pattern, &found);
+		if (find != INVALID_HANDLE_VALUE)
+			FindClose(find);
+		looked = now;
+		some = find != INVALID_HANDLE_VALUE;
+	}
+	return some;
+}
+
 /* what the orders say of a call: its error, or 0 where they say nothing */
 static DWORD ordered(LPCWSTR channel, const char *call)
 {
+	if (!any_orders())
+		return 0;
 	WCHAR path[MAX_PATH];
 	char text[4096], rest[4096] = "", name[32];
 	DWORD error = 0;
@@ -378,10 +399,8 @@ EXPORT BOOL WINAPI EvtNext(EVT_HANDLE set, DWORD most, EVT_HANDLE *records, DWOR
 	DWORD error = ordered(h->channel, "next");
 	if (error)
 		return fail(error);
-	if (h->stale || is_stale(h)) {
-		h->stale = TRUE;
+	if (h->stale)
 		return fail(STALE);
-	}
 	DWORD n = 0;
 	for (char *line; n < most && (line = next_line(h));)
 		if (*line)
