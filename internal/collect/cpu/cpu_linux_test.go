@@ -15,12 +15,12 @@ import (
 
 func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root).read)
 		lines := collecttest.Read(t, c)
 		time.Sleep(2 * time.Second)
-		lay(t, root, "testdata/linux-later.txtar")
+		collecttest.Lay(t, root, "testdata/linux-later.txtar", "")
 		lines = append(lines, collecttest.Read(t, c)...)
 		collecttest.Golden(t, "testdata/linux.golden", Schema, lines)
 	})
@@ -37,16 +37,16 @@ func reading(t *testing.T, c *Collector) Reading {
 
 func TestCoresComeAndGo(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root).read)
 		reading(t, c)
 		time.Sleep(2 * time.Second)
-		write(t, root, "proc/stat", "cpu  100100 2000 50000 1000300 3000 400 500 600 0 0\n"+
+		collecttest.Write(t, root, "proc/stat", "cpu  100100 2000 50000 1000300 3000 400 500 600 0 0\n"+
 			"cpu1 25000 500 12500 250200 750 100 125 150 0 0\n"+
 			"cpu3 25100 500 12500 250100 750 100 125 150 0 0\n"+
 			"cpu9 1 0 1 5 0 0 0 0 0 0\n")
-		write(t, root, "sys/devices/system/cpu/cpu9/topology/thread_siblings_list", "9\n")
+		collecttest.Write(t, root, "sys/devices/system/cpu/cpu9/topology/thread_siblings_list", "9\n")
 		r := reading(t, c)
 		if r.Logical != event.Known(int64(3)) || r.Physical != event.Known(int64(2)) {
 			t.Errorf("%v logical and %v physical cores, want 3 and 2", r.Logical, r.Physical)
@@ -64,7 +64,7 @@ func TestCoresComeAndGo(t *testing.T) {
 
 func TestFrequencies(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root).read)
 		want := func(when string, hertz float64) {
@@ -74,7 +74,7 @@ func TestFrequencies(t *testing.T) {
 			}
 		}
 		want("at first", 3.6e9)
-		write(t, root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1200000\n")
+		collecttest.Write(t, root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1200000\n")
 		time.Sleep(59 * time.Second)
 		want("within the minute", 3.6e9)
 		time.Sleep(time.Second)
@@ -82,7 +82,7 @@ func TestFrequencies(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(root, "sys/devices/system/cpu/cpu0/cpufreq")); err != nil {
 			t.Fatal(err)
 		}
-		write(t, root, "proc/cpuinfo", "processor\t: 0\nflags\t\t: "+strings.Repeat("flag ", 5000)+"\ncpu MHz\t\t: 2596.150\n\nprocessor\t: 1\ncpu MHz\t\t: 1000.5\n")
+		collecttest.Write(t, root, "proc/cpuinfo", "processor\t: 0\nflags\t\t: "+strings.Repeat("flag ", 5000)+"\ncpu MHz\t\t: 2596.150\n\nprocessor\t: 1\ncpu MHz\t\t: 1000.5\n")
 		time.Sleep(time.Minute)
 		want("from cpuinfo", 2596.15e6)
 	})
@@ -90,8 +90,8 @@ func TestFrequencies(t *testing.T) {
 
 func TestPhysicalCoresFromCPUInfo(t *testing.T) {
 	root := t.TempDir()
-	write(t, root, "proc/stat", "cpu  1 1 1 1\ncpu0 1 1 1 1\ncpu1 1 1 1 1\ncpu2 1 1 1 1\n")
-	write(t, root, "proc/cpuinfo", "processor : 0\nphysical id : 0\ncore id : 0\nprocessor : 1\nphysical id : 0\ncore id : 0\nprocessor : 2\nphysical id : 1\ncore id : 0\n")
+	collecttest.Write(t, root, "proc/stat", "cpu  1 1 1 1\ncpu0 1 1 1 1\ncpu1 1 1 1 1\ncpu2 1 1 1 1\n")
+	collecttest.Write(t, root, "proc/cpuinfo", "processor : 0\nphysical id : 0\ncore id : 0\nprocessor : 1\nphysical id : 0\ncore id : 0\nprocessor : 2\nphysical id : 1\ncore id : 0\n")
 	if r := reading(t, newCollector(sourceAt(root).read)); r.Physical != event.Known(int64(2)) {
 		t.Errorf("%v physical cores, want 2", r.Physical)
 	}
@@ -103,8 +103,8 @@ func TestMissingFilesAreNamed(t *testing.T) {
 	if err := c.Read(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "proc/stat") {
 		t.Errorf("without /proc/stat: %v", err)
 	}
-	write(t, root, "proc/stat", "cpu  1 1 1 1\ncpu0 1 1 1 1\n")
-	write(t, root, "proc/pressure/cpu", "garbage\n")
+	collecttest.Write(t, root, "proc/stat", "cpu  1 1 1 1\ncpu0 1 1 1 1\n")
+	collecttest.Write(t, root, "proc/pressure/cpu", "garbage\n")
 	r := reading(t, c)
 	if len(r.errors) != 2 || !strings.HasPrefix(r.errors[0], "load_average: open ") || r.errors[1] != "pressure: parse pressure: no line of some" {
 		t.Errorf("errors are %q", r.errors)
@@ -117,7 +117,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 
 func TestKernelWithoutPressureIsNoError(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	if err := os.RemoveAll(filepath.Join(root, "proc/pressure")); err != nil {
 		t.Fatal(err)
 	}

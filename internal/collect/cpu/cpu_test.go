@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,29 +15,6 @@ import (
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rogpeppe/go-internal/txtar"
 )
-
-// lay writes the files of an archive below root, over what is there.
-func lay(t testing.TB, root, archive string) {
-	t.Helper()
-	a, err := txtar.ParseFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		write(t, root, f.Name, string(f.Data))
-	}
-}
-
-func write(t testing.TB, root, name, data string) {
-	t.Helper()
-	path := filepath.Join(root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A processor is one SYSTEM_PROCESSOR_PERFORMANCE_INFORMATION, in seconds.
 type processor struct {
@@ -237,14 +212,7 @@ func TestParsingRefuses(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 func TestParsingDoesNotAllocate(t *testing.T) {
-	a, err := txtar.ParseFile("testdata/linux.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := make(map[string][]byte)
-	for _, f := range a.Files {
-		file[f.Name] = f.Data
-	}
+	file := collecttest.Files(t, "testdata/linux.txtar")
 	stat, load := file["proc/stat"], file["proc/loadavg"]
 	r := &Reading{Cores: make(Cores, 0, 4)}
 	if n := testing.AllocsPerRun(100, func() {
@@ -318,19 +286,9 @@ func TestSchemaNamesEveryMode(t *testing.T) {
 	}
 }
 
-func drop(context.Context, ...event.Event) error { return nil }
-
-// supported skips a test of this machine where it has no such collector.
-func supported(t testing.TB, c *Collector) {
-	t.Helper()
-	if err := c.Read(t.Context(), drop); errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-}
-
 func TestThisMachine(t *testing.T) {
 	c := New()
-	supported(t, c)
+	collecttest.Supported(t, c)
 	for range 2 {
 		lines := collecttest.Read(t, c)
 		collecttest.Validate(t, Schema, lines)
@@ -345,10 +303,10 @@ func TestThisMachine(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	c := New()
-	supported(b, c)
+	collecttest.Supported(b, c)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Read(b.Context(), drop); err != nil {
+		if err := c.Read(b.Context(), collecttest.Drop); err != nil {
 			b.Fatal(err)
 		}
 	}

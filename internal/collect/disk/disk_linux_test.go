@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,31 +12,8 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
-	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
-
-// lay writes the files of a state of the machine in the archive under root.
-func lay(t *testing.T, root, archive, state string) {
-	t.Helper()
-	a, err := txtar.ParseFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		name, ok := strings.CutPrefix(f.Name, state+"/")
-		if !ok {
-			continue
-		}
-		name = filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, f.Data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func on(s *system, measure func(*volume) (usage, error)) *Collector {
 	return &Collector{timeout: DefaultProbeTimeout, read: s.read, kind: s.kind, measure: measure}
@@ -52,7 +28,7 @@ func still(root string) *system {
 
 func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar", "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	synctest.Test(t, func(t *testing.T) {
 		dead := make(chan struct{})
 		defer close(dead)
@@ -73,7 +49,7 @@ func TestLinuxGolden(t *testing.T) {
 			}, nil
 		})
 		lines := collecttest.Read(t, c)
-		lay(t, root, "testdata/linux.txtar", "second")
+		collecttest.Lay(t, root, "testdata/linux.txtar", "second")
 		lines = append(lines, collecttest.Read(t, c)...) // after the 2 s of the first time-out
 		collecttest.Golden(t, "testdata/linux.golden", Schema, lines)
 	})
@@ -81,7 +57,7 @@ func TestLinuxGolden(t *testing.T) {
 
 func TestMountTableIsReadAgainWhenItChangedOrIsOld(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar", "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	table := filepath.Join(root, "proc/self/mountinfo")
 	synctest.Test(t, func(t *testing.T) {
 		changed := false
@@ -154,7 +130,7 @@ func TestKernelTellsOfANewMount(t *testing.T) {
 
 func TestMissingFilesAreNamed(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar", "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	if err := os.Remove(filepath.Join(root, "proc/diskstats")); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +139,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 	if len(got.Disk.Mounts) == 0 || len(got.Disk.Devices) != 0 || len(got.Errors) != 1 || !strings.HasPrefix(got.Errors[0], "devices: open ") {
 		t.Errorf("%d mounts, %d devices, errors %q", len(got.Disk.Mounts), len(got.Disk.Devices), got.Errors)
 	}
-	lay(t, root, "testdata/linux.txtar", "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	if got := decode(t, collecttest.Read(t, c))[0]; len(got.Disk.Devices) == 0 || got.Errors != nil {
 		t.Errorf("the file came back: %d devices, errors %q", len(got.Disk.Devices), got.Errors)
 	}
@@ -193,10 +169,9 @@ func TestThisMachine(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	c := New(Config{})
-	drop := func(context.Context, ...event.Event) error { return nil }
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Read(b.Context(), drop); err != nil {
+		if err := c.Read(b.Context(), collecttest.Drop); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -139,21 +139,7 @@ func utf16z(s string) (u [8]uint16) {
 func TestEncodingAllocatesNothing(t *testing.T) {
 	st, _ := parsePerformance("PhysicalDrive0", performance(0))
 	c := fake(&sample{volumes: []volume{{mountpoint: "/", device: "/dev/sda1", fsType: "ext4"}}, stats: []stat{st}}, full)
-	enc := event.NewEncoder(collecttest.Stamp, nil, 0)
-	var line []byte
-	for range 2 {
-		err := c.Read(t.Context(), func(_ context.Context, events ...event.Event) error {
-			var err error
-			n := testing.AllocsPerRun(100, func() { line, err = enc.Append(line[:0], &events[0], 1) })
-			if n != 0 {
-				t.Errorf("%v allocations", n)
-			}
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	collecttest.EncodesWithoutAllocating(t, c)
 }
 
 func TestMountThatHangsHarmsNoOther(t *testing.T) {

@@ -12,37 +12,13 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
-	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
-
-// lay writes the files of the archive below root.
-func lay(t testing.TB, root string) {
-	t.Helper()
-	a, err := txtar.ParseFile("testdata/linux.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		write(t, root, f.Name, string(f.Data))
-	}
-}
-
-func write(t testing.TB, root, name, data string) {
-	t.Helper()
-	path := filepath.Join(root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // link makes /etc/localtime below root a link to a zone of fixed offset.
 func link(t testing.TB, root, name string, offset int32) {
 	t.Helper()
-	write(t, root, "usr/share/zoneinfo/"+name, string(tzfile(offset)))
+	collecttest.Write(t, root, "usr/share/zoneinfo/"+name, string(tzfile(offset)))
 	at := filepath.Join(root, "etc/localtime")
 	if err := os.RemoveAll(at); err != nil {
 		t.Fatal(err)
@@ -78,13 +54,13 @@ func noEnv(string) string { return "" }
 
 func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root)
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	link(t, root, "Europe/Berlin", 3600)
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root, uname, noEnv).read)
 		lines := collecttest.Read(t, c)
 		time.Sleep(2 * time.Second)
-		write(t, root, "proc/uptime", "86402.25 160004.50\n")
+		collecttest.Write(t, root, "proc/uptime", "86402.25 160004.50\n")
 		lines = append(lines, collecttest.Read(t, c)...)
 		collecttest.Golden(t, "testdata/linux.golden", Schema, lines)
 	})
@@ -101,11 +77,11 @@ func reading(t *testing.T, c *Collector) Reading {
 
 func TestFactsAreReadAgainAfterAnHour(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root)
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root, uname, noEnv).read)
 		reading(t, c)
-		write(t, root, "etc/os-release", "ID=testix\nVERSION_ID=8\n")
+		collecttest.Write(t, root, "etc/os-release", "ID=testix\nVERSION_ID=8\n")
 		time.Sleep(59 * time.Minute)
 		if r := reading(t, c); r.OS.Version != "7.2" {
 			t.Errorf("version %q within the hour", r.OS.Version)
@@ -119,7 +95,7 @@ func TestFactsAreReadAgainAfterAnHour(t *testing.T) {
 
 func TestZone(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root)
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	c := newCollector(sourceAt(root, uname, noEnv).read)
 	want := func(when, name string, offset int64) {
 		t.Helper()
@@ -135,10 +111,10 @@ func TestZone(t *testing.T) {
 	if err := os.Remove(filepath.Join(root, "etc/localtime")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, root, "etc/localtime", string(tzfile(7200)))
-	write(t, root, "etc/timezone", "Europe/Kyiv\n")
+	collecttest.Write(t, root, "etc/localtime", string(tzfile(7200)))
+	collecttest.Write(t, root, "etc/timezone", "Europe/Kyiv\n")
 	want("with a copy", "Europe/Kyiv", 7200)
-	write(t, root, "etc/localtime", "garbage")
+	collecttest.Write(t, root, "etc/localtime", "garbage")
 	if r := reading(t, c); r.Offset.Known || r.Zone != "" || len(r.errors) != 1 || !strings.HasPrefix(r.errors[0], "time_zone: parse ") {
 		t.Errorf("of garbage: zone %q, offset %v, errors %q", r.Zone, r.Offset, r.errors)
 	}
@@ -169,7 +145,7 @@ func TestWhereItRuns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			for file, data := range c.files {
-				write(t, root, file, data)
+				collecttest.Write(t, root, file, data)
 			}
 			r := reading(t, newCollector(sourceAt(root, uname, func(k string) string { return c.env[k] }).read))
 			if r.Virtualization != c.virtualization || r.Container != c.container {
@@ -181,7 +157,7 @@ func TestWhereItRuns(t *testing.T) {
 
 func TestFilesLeftOverFromAnImage(t *testing.T) {
 	root := t.TempDir()
-	write(t, root, ".dockerenv", "")
+	collecttest.Write(t, root, ".dockerenv", "")
 	if err := os.MkdirAll(filepath.Join(root, "proc/self/ns"), 0o755); err != nil {
 		t.Fatal(err)
 	}

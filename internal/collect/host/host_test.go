@@ -248,19 +248,9 @@ func FuzzNT(f *testing.F) {
 	})
 }
 
-func drop(context.Context, ...event.Event) error { return nil }
-
-// supported skips a test of this machine where it has no such collector.
-func supported(t testing.TB, c *Collector) {
-	t.Helper()
-	if err := c.Read(t.Context(), drop); errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-}
-
 func TestThisMachine(t *testing.T) {
 	c := New()
-	supported(t, c)
+	collecttest.Supported(t, c)
 	first := time.Time{}
 	for range 2 {
 		lines := collecttest.Read(t, c)
@@ -285,10 +275,10 @@ func TestThisMachine(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	c := New()
-	supported(b, c)
+	collecttest.Supported(b, c)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Read(b.Context(), drop); err != nil {
+		if err := c.Read(b.Context(), collecttest.Drop); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -13,12 +13,12 @@ import (
 
 func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(sourceAt(root, 4096).read)
 		lines := collecttest.Read(t, c)
 		time.Sleep(2 * time.Second)
-		lay(t, root, "testdata/linux-later.txtar")
+		collecttest.Lay(t, root, "testdata/linux-later.txtar", "")
 		lines = append(lines, collecttest.Read(t, c)...)
 		collecttest.Golden(t, "testdata/linux.golden", Schema, lines)
 	})
@@ -30,9 +30,9 @@ func TestMissingFilesAreNamed(t *testing.T) {
 	if err := c.Read(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "meminfo") {
 		t.Errorf("without meminfo: %v", err)
 	}
-	write(t, root, "meminfo", "MemTotal: 100 kB\nMemFree: 10 kB\n")
-	write(t, root, "pressure/memory", "garbage\n")
-	write(t, root, "pressure/io", "some avg10=1.00 avg60=0.00 avg300=0.00 total=5\n")
+	collecttest.Write(t, root, "meminfo", "MemTotal: 100 kB\nMemFree: 10 kB\n")
+	collecttest.Write(t, root, "pressure/memory", "garbage\n")
+	collecttest.Write(t, root, "pressure/io", "some avg10=1.00 avg60=0.00 avg300=0.00 total=5\n")
 	lines := string(collecttest.Read(t, c))
 	collecttest.Validate(t, Schema, []byte(lines))
 	for _, want := range []string{`"page_faults: open `, `"pressure: parse pressure: `, `"disk_pressure":{"some":`} {
@@ -49,7 +49,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 
 func TestKernelWithoutPressureIsNoError(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "testdata/linux.txtar")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "")
 	if err := os.RemoveAll(filepath.Join(root, "pressure")); err != nil {
 		t.Fatal(err)
 	}

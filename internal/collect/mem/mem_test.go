@@ -1,11 +1,8 @@
 package mem
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,29 +13,6 @@ import (
 	"github.com/rea-agent/rea/test/windows/wine"
 	"github.com/rogpeppe/go-internal/txtar"
 )
-
-// lay writes the files of an archive below root, over what is there.
-func lay(t testing.TB, root, archive string) {
-	t.Helper()
-	a, err := txtar.ParseFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		write(t, root, f.Name, string(f.Data))
-	}
-}
-
-func write(t testing.TB, root, name, data string) {
-	t.Helper()
-	path := filepath.Join(root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // pagefiles are a chain of SYSTEM_PAGEFILE_INFORMATION with names behind them.
 func pagefiles(list ...[2]uint32) (b []byte) {
@@ -129,14 +103,7 @@ func refused(b []byte) error {
 }
 
 func TestParsingDoesNotAllocate(t *testing.T) {
-	a, err := txtar.ParseFile("testdata/linux.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := make(map[string][]byte)
-	for _, f := range a.Files {
-		file[f.Name] = f.Data
-	}
+	file := collecttest.Files(t, "testdata/linux.txtar")
 	meminfo, vmstat := file["meminfo"], file["vmstat"]
 	r := new(Reading)
 	if n := testing.AllocsPerRun(100, func() {
@@ -184,19 +151,9 @@ func FuzzNT(f *testing.F) {
 	})
 }
 
-func drop(context.Context, ...event.Event) error { return nil }
-
-// supported skips a test of this machine where it has no such collector.
-func supported(t testing.TB, c *Collector) {
-	t.Helper()
-	if err := c.Read(t.Context(), drop); errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-}
-
 func TestThisMachine(t *testing.T) {
 	c := New()
-	supported(t, c)
+	collecttest.Supported(t, c)
 	for range 2 {
 		lines := collecttest.Read(t, c)
 		collecttest.Validate(t, Schema, lines)
@@ -212,10 +169,10 @@ func TestThisMachine(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	c := New()
-	supported(b, c)
+	collecttest.Supported(b, c)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Read(b.Context(), drop); err != nil {
+		if err := c.Read(b.Context(), collecttest.Drop); err != nil {
 			b.Fatal(err)
 		}
 	}

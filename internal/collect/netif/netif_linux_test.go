@@ -1,7 +1,6 @@
 package netif
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,33 +9,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
-	"github.com/rea-agent/rea/internal/event"
-	"github.com/rogpeppe/go-internal/txtar"
 )
-
-// lay writes the files of a state of the machine in testdata/linux.txtar under root.
-func lay(t *testing.T, root, state string) {
-	t.Helper()
-	a, err := txtar.ParseFile("testdata/linux.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		if name, ok := strings.CutPrefix(f.Name, state+"/"); ok {
-			write(t, filepath.Join(root, name), string(f.Data))
-		}
-	}
-}
-
-func write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func on(root string) *Collector { return &Collector{read: machine(root).read} }
 
@@ -47,9 +20,9 @@ func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		c := on(root)
-		lay(t, root, "first")
+		collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 		lines := collecttest.Read(t, c)
-		lay(t, root, "second")
+		collecttest.Lay(t, root, "testdata/linux.txtar", "second")
 		time.Sleep(interval)
 		lines = append(lines, collecttest.Read(t, c)...)
 		collecttest.Golden(t, "testdata/linux.golden", Schema, lines)
@@ -58,7 +31,7 @@ func TestLinuxGolden(t *testing.T) {
 
 func TestFactsAreReadAgain(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	eth0 := filepath.Join(root, "sys/class/net/eth0")
 	synctest.Test(t, func(t *testing.T) {
 		c := on(root)
@@ -78,8 +51,8 @@ func TestFactsAreReadAgain(t *testing.T) {
 			{"other state, no speed", "down", "-1", interval, 0},
 		}
 		for _, s := range steps {
-			write(t, filepath.Join(eth0, "operstate"), s.state+"\n")
-			write(t, filepath.Join(eth0, "speed"), s.speed+"\n")
+			collecttest.Write(t, eth0, "operstate", s.state+"\n")
+			collecttest.Write(t, eth0, "speed", s.speed+"\n")
 			time.Sleep(s.after)
 			got, _ := speed().(float64)
 			if got != s.wantMegabits*1e6 {
@@ -91,14 +64,14 @@ func TestFactsAreReadAgain(t *testing.T) {
 
 func TestWhatIsKeptOfInterfacesGoesWithThem(t *testing.T) {
 	root := t.TempDir()
-	lay(t, root, "first")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 	s := machine(root)
 	var out sample
 	if err := s.interfaces(time.Now(), &out); err != nil {
 		t.Fatal(err)
 	}
 	veth := s.ports["veth9"]
-	lay(t, root, "second")
+	collecttest.Lay(t, root, "testdata/linux.txtar", "second")
 	if err := s.interfaces(time.Now(), &sample{}); err != nil {
 		t.Fatal(err)
 	}
@@ -129,16 +102,19 @@ func TestMissingAndBrokenFilesAreNamed(t *testing.T) {
 		{"no interfaces", func(t *testing.T, net string) { remove(t, net+"/dev") }, "interfaces: open", 2,
 			func(b body) bool { return len(b.Network.Interfaces) == 0 }},
 		{"garbage", func(t *testing.T, net string) {
-			write(t, net+"/snmp", "\x00\xff\n\n")
-			write(t, net+"/dev", "a\nb\nc: 1 2 3\n")
+			collecttest.Write(t, net, "snmp", "\x00\xff\n\n")
+			collecttest.Write(t, net, "dev", "a\nb\nc: 1 2 3\n")
 		}, "interfaces: 1 lines; snmp: 1 numbers", 3, func(b body) bool { return b.Network.UDP == nil && b.Network.TCP["listen_drops"] == 4 }},
-		{"empty", func(t *testing.T, net string) { write(t, net+"/snmp", ""); write(t, net+"/dev", "") }, "", 0,
+		{"empty", func(t *testing.T, net string) {
+			collecttest.Write(t, net, "snmp", "")
+			collecttest.Write(t, net, "dev", "")
+		}, "", 0,
 			func(b body) bool { return len(b.Network.Interfaces) == 0 && b.Network.UDP == nil }},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()
-			lay(t, root, "first")
+			collecttest.Lay(t, root, "testdata/linux.txtar", "first")
 			c.spoil(t, filepath.Join(root, "proc/self/net"))
 			lines := collecttest.Read(t, on(root))
 			collecttest.Validate(t, Schema, lines)
@@ -179,10 +155,9 @@ func TestThisMachine(t *testing.T) {
 
 func BenchmarkRead(b *testing.B) {
 	c := New()
-	drop := func(context.Context, ...event.Event) error { return nil }
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := c.Read(b.Context(), drop); err != nil {
+		if err := c.Read(b.Context(), collecttest.Drop); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -99,21 +99,7 @@ func bytesOf(numbers ...any) []byte {
 func TestEncodingAllocatesNothing(t *testing.T) {
 	i := uint64(0)
 	c := fake(func(s *sample) { i++; fillAsWindows(t, s, i) })
-	enc := event.NewEncoder(collecttest.Stamp, nil, 0)
-	var line []byte
-	for range 2 {
-		err := c.Read(t.Context(), func(_ context.Context, events ...event.Event) error {
-			var err error
-			n := testing.AllocsPerRun(100, func() { line, err = enc.Append(line[:0], &events[0], 1) })
-			if n != 0 {
-				t.Errorf("%v allocations", n)
-			}
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
+	collecttest.EncodesWithoutAllocating(t, c)
 }
 
 func TestShortStatisticsOfWindowsAreRefused(t *testing.T) {
