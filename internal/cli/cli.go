@@ -27,6 +27,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/rea-agent/rea/internal/near"
 )
 
 // A Program is a tree of commands.
@@ -308,8 +310,8 @@ func (p *Program) unknownCommand(l *line, name string, below []*Command) error {
 		names[i] = c.Name
 	}
 	fix := p.hint(l.path)
-	if near := nearest(name, names); near != "" {
-		fix = fmt.Sprintf("did you mean %s?", strings.TrimPrefix(p.title(l.path)+" "+near, " "))
+	if meant := near.Name(name, names); meant != "" {
+		fix = fmt.Sprintf("did you mean %s?", strings.TrimPrefix(p.title(l.path)+" "+meant, " "))
 	}
 	return usagef(fix, "there is no command %q", name)
 }
@@ -320,8 +322,8 @@ func (p *Program) unknownFlag(written, name string, known []*Flag) error {
 		names = append(names, canonical(f.Name))
 	}
 	fix := p.hint(nil)
-	if near := nearest(canonical(name), append(names, "help", "version")); near != "" {
-		fix = "did you mean --" + near + "?"
+	if meant := near.Name(canonical(name), append(names, "help", "version")); meant != "" {
+		fix = "did you mean --" + meant + "?"
 	}
 	written, _, _ = strings.Cut(written, "=")
 	return usagef(fix, "there is no flag %s", written)

@@ -26,6 +26,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/rea-agent/rea/internal/near"
 )
 
 // A Key is one entry of a configuration, bound to a Go variable.
@@ -235,8 +237,8 @@ func (l *loader) environ(environ []string) {
 			continue
 		}
 		fix := "unset it: no key has that name"
-		if near := nearest(name, variables); near != "" {
-			fix = "did you mean " + near + "?"
+		if meant := near.Name(name, variables); meant != "" {
+			fix = "did you mean " + meant + "?"
 		}
 		l.problem("", where, "there is no such key", fix)
 	}

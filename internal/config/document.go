@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/rea-agent/rea/internal/near"
 )
 
 // maxProblems bounds what is told of one file: whoever gave another file by
@@ -135,14 +137,14 @@ func (d *document) sectionMeant(name string) string {
 		}
 	}
 	slices.Sort(names)
-	near := nearest(name, names)
-	if near == "" {
+	meant := near.Name(name, names)
+	if meant == "" {
 		return "the sections: [" + strings.Join(names, "] [") + "]"
 	}
-	for _, leaf := range d.sections[near] {
-		d.bad[near+"."+leaf] = true
+	for _, leaf := range d.sections[meant] {
+		d.bad[meant+"."+leaf] = true
 	}
-	return "did you mean [" + near + "]?"
+	return "did you mean [" + meant + "]?"
 }
 
 // assign takes key = value in a section, and the members of an inline table one
@@ -190,9 +192,9 @@ func (d *document) take(k *Key, value *unstable.Node, at Origin) {
 // that one is not known now.
 func (d *document) keyMeant(name string) string {
 	section, leaf := split(name)
-	if near := nearest(leaf, d.sections[section]); near != "" {
-		d.bad[strings.TrimPrefix(section+"."+near, ".")] = true
-		return "did you mean " + near + "?"
+	if meant := near.Name(leaf, d.sections[section]); meant != "" {
+		d.bad[strings.TrimPrefix(section+"."+meant, ".")] = true
+		return "did you mean " + meant + "?"
 	}
 	var leaves []string
 	for _, known := range d.names {
@@ -201,7 +203,7 @@ func (d *document) keyMeant(name string) string {
 	}
 	var homes []string
 	for i, known := range leaves {
-		if s, _ := split(d.names[i]); known == nearest(leaf, leaves) {
+		if s, _ := split(d.names[i]); known == near.Name(leaf, leaves) {
 			homes = append(homes, "["+s+"]")
 			d.bad[d.names[i]] = true
 			leaf = known

@@ -452,13 +452,3 @@ func FuzzFlags(f *testing.F) {
 		}
 	})
 }
-
-func FuzzDistance(f *testing.F) {
-	f.Add("endpoint", "endpiont")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		d := distance(a, b)
-		if d != distance(b, a) || (d == 0) != (a == b) && max(len(a), len(b)) <= 100 || d > max(len(a), len(b)) {
-			t.Errorf("%q %q: %d and %d", a, b, d, distance(b, a))
-		}
-	})
-}

@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/rea-agent/rea/internal/near"
 )
 
 // A Value is a Go variable that a key is bound to, with what may be put in it.
@@ -438,8 +440,8 @@ func Enum(p *string, choices ...string) Value {
 			return nil
 		}
 		fault := &Fault{What: "is not one of the choices"}
-		if near := nearest(s, choices); near != "" {
-			fault.Fix = fmt.Sprintf("did you mean %q? The choices: %s", near, want)
+		if meant := near.Name(s, choices); meant != "" {
+			fault.Fix = fmt.Sprintf("did you mean %q? The choices: %s", meant, want)
 		}
 		return fault
 	}})

@@ -1,8 +1,9 @@
-package config
+// Package near finds the name that somebody meant who made a slip of the keyboard.
+package near
 
-// nearest returns the one of names that s is most likely a slip of, or "" where
+// Name returns the one of names that s is most likely a slip of, or "" where
 // none is near: more than a third of the letters would have to change.
-func nearest(s string, names []string) string {
+func Name(s string, names []string) string {
 	best, least := "", max(1, len(s)/3)+1
 	for _, name := range names {
 		if d := distance(s, name); d < least {
