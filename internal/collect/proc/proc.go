@@ -6,8 +6,10 @@
 // all. It fills a table that remembers each process from one reading to the
 // next. A process is its pid and its start time, so a pid that was given out
 // again is a new process and has no rate. The second step asks the few listed
-// processes for what is dearer: private memory, I/O, descriptors, and, only
-// where the configuration wants it, user and command line.
+// processes for what is dearer: private memory, I/O, descriptors, on Windows the
+// path of the program, and, only where the configuration wants it, user and
+// command line. Linux tells the path only to those who might debug the process,
+// which the agent gives up at its start.
 //
 // The lists hold at most Config.TopN processes. Those by CPU are ranked by the
 // processor time since the reading before; a process not seen before, and at
@@ -244,6 +246,7 @@ func (r *Reading) encodeProcess(e *event.Encoder, p *process) {
 	e.Uint("pid", uint64(p.pid))
 	e.Uint("parent_pid", uint64(p.parent))
 	e.String("name", p.name)
+	e.Sensitive("executable", event.Path, p.executable)
 	e.Sensitive("user", event.Account, p.user)
 	e.Sensitive("command_line", event.Command, p.command)
 	e.Time("start_time", p.born)

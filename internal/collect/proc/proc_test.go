@@ -34,7 +34,7 @@ func (m *ntMachine) scan(t *table) error {
 
 func (m *ntMachine) details(listed []*process, _ *table, errs []string) []string {
 	for _, p := range listed {
-		p.user, p.command = `LAB\anna`, `"C:\Program Files\`+p.name+`" -k`
+		p.executable, p.user, p.command = `C:\Program Files\`+p.name, `LAB\anna`, `"C:\Program Files\`+p.name+`" -k`
 	}
 	return errs
 }
@@ -218,7 +218,7 @@ func TestPersonalTextsPassTheRedactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]event.Class{`LAB\anna`: event.Account, `"C:\Program Files\svc-höst.exe" -k`: event.Command}
+	want := map[string]event.Class{`C:\Program Files\svc-höst.exe`: event.Path, `LAB\anna`: event.Account, `"C:\Program Files\svc-höst.exe" -k`: event.Command}
 	if d := cmp.Diff(want, classes); d != "" {
 		t.Error(d)
 	}

@@ -45,11 +45,12 @@ type nt struct {
 	buf   []byte
 	n     uint32 // how much of buf an answer needs
 	text  []byte
+	path  []uint16
 	users map[string]string // names by SID, since a name may have to come from a domain controller
 }
 
 func newSystem(cfg Config) system {
-	return &nt{cfg: cfg, ask: windows.NtQuerySystemInformation, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), users: make(map[string]string)}
+	return &nt{cfg: cfg, ask: windows.NtQuerySystemInformation, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), path: make([]uint16, windows.MAX_PATH), users: make(map[string]string)}
 }
 
 // scan asks for all processes at once.
@@ -85,15 +86,19 @@ func (s *nt) query() (int, error) {
 	}
 }
 
-// details asks who runs a process and how it was called when it is listed for
-// the first time, as far as that is wanted. Neither changes while it lives.
+// details asks where a process comes from when it is listed for the first time,
+// and, as far as that is wanted, who runs it and how it was called. None of these
+// changes while it lives.
 func (s *nt) details(listed []*process, _ *table, errs []string) []string {
-	if !s.cfg.Users && !s.cfg.CommandLines {
-		return errs
+	refused := tally{field: "executable"}
+	if s.cfg.Users {
+		refused.field += ", user"
 	}
-	refused := tally{field: "user, command_line"}
+	if s.cfg.CommandLines {
+		refused.field += ", command_line"
+	}
 	for _, p := range listed {
-		if !p.held.identified {
+		if !p.held.identified && p.pid != systemPID {
 			p.held.identified = true
 			p.held.refused = s.identify(p)
 		}
@@ -102,19 +107,41 @@ func (s *nt) details(listed []*process, _ *table, errs []string) []string {
 	return refused.report(errs)
 }
 
+// systemPID is the process of the kernel, which is no program.
+const systemPID = 4
+
 func (s *nt) identify(p *process) error {
 	h, err := openProcess(p)
 	if err != nil {
 		return err
 	}
 	var userErr, commandErr error
+	executable, pathErr := s.executable(h)
+	p.executable = executable
 	if s.cfg.Users {
 		p.user, userErr = s.user(h)
 	}
 	if s.cfg.CommandLines {
 		p.command, commandErr = s.commandLine(h)
 	}
-	return errors.Join(userErr, commandErr, windows.CloseHandle(h))
+	return errors.Join(pathErr, userErr, commandErr, windows.CloseHandle(h))
+}
+
+// executable returns the path of a process's program as Windows writes it, with
+// the letter of its drive (QueryFullProcessImageName).
+func (s *nt) executable(h windows.Handle) (string, error) {
+	const most = 32 << 10 // the longest path
+	for {
+		n := uint32(len(s.path))
+		err := windows.QueryFullProcessImageName(h, 0, unsafe.SliceData(s.path), &n)
+		if err == nil {
+			return windows.UTF16ToString(s.path[:n]), nil
+		}
+		if !errors.Is(err, windows.ERROR_INSUFFICIENT_BUFFER) || len(s.path) >= most {
+			return "", err
+		}
+		s.path = make([]uint16, most)
+	}
 }
 
 // openProcess opens p, or returns ESRCH where its pid is another's by now.

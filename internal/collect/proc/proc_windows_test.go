@@ -2,7 +2,9 @@ package proc
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -66,5 +68,26 @@ func TestACycleOfAHundredProcessesUsesTheSameBuffer(t *testing.T) {
 	t.Logf("%d processes: %v and %.0f allocations a cycle", len(c.table.byPID), took/cycles, allocs)
 	if allocs > 10 {
 		t.Errorf("%.0f allocations a cycle", allocs)
+	}
+}
+
+func TestTheProgramOfAProcessIsNamed(t *testing.T) {
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSystem(Default()).(*nt)
+	s.path = s.path[:1] // so that it has to grow
+	table := newTable()
+	table.begin(time.Now())
+	if err := s.scan(&table); err != nil {
+		t.Fatal(err)
+	}
+	p := table.byPID[uint32(os.Getpid())]
+	if p == nil {
+		t.Fatal("this process is not seen")
+	}
+	if errs := s.details([]*process{p}, &table, nil); len(errs) > 0 || !strings.EqualFold(p.executable, own) || p.user != "" || p.command != "" {
+		t.Errorf("%q, want %q; user %q, command line %q: %q", p.executable, own, p.user, p.command, errs)
 	}
 }

@@ -60,6 +60,7 @@ type process struct {
 	handles     event.Maybe[uint64]
 	read        counter
 	written     counter
+	executable  string
 	user        string
 	command     string
 
