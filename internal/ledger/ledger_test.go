@@ -229,6 +229,21 @@ func TestLossesThatCannotBeWrittenDownStayFew(t *testing.T) {
 	}
 }
 
+// The file of a version that did not remember ends tells of them as far as it
+// remembers losses.
+func TestAnEarlierVersionOfTheFileTellsTheEndsOfStreams(t *testing.T) {
+	b := newBook(t)
+	line := `{"stream":"` + evidence + `","missing":[{"cause":"queue_full","stream":"a","first":1,"last":3,"count":3},` +
+		`{"cause":"read_only","stream":"a","first":7,"last":9,"count":3},{"cause":"crash","count":2}]}`
+	if err := os.WriteFile(b.path, seal([]byte(line)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen(evidence, 1)
+	if first, last := b.Ends("a"); first != 7 || last != 9 {
+		t.Errorf("%d to %d", first, last)
+	}
+}
+
 // The numbers at the end of a stream that were declared missing are remembered
 // when the loss itself is forgotten, else they would be given again.
 func TestTheEndOfAStreamIsRemembered(t *testing.T) {
