@@ -329,8 +329,9 @@ func pause(ctx context.Context) error {
 // reports whether none is left. Emit does so too, whenever it could keep events.
 func (p *Pipeline) Declare(ctx context.Context) bool {
 	all := true
-	p.save() // before the gap event, which can be lost
-	for _, e := range p.ledger.Take() {
+	list := p.ledger.Take()
+	p.save() // all that is taken, before its gap events, which can be lost
+	for _, e := range list {
 		if !p.told(ctx, e) {
 			p.ledger.Back(e)
 			all = false
