@@ -410,13 +410,15 @@ func (p *Pipeline) Renew(k Keeper, renew func() error) error {
 }
 
 // Close ends the handing over: when it returns nobody uses the keepers and the
-// tees any more, not even a source that was given up because it hung.
+// tees any more, not even a source that was given up because it hung. What the
+// disk did not let the ledger remember is tried once more.
 func (p *Pipeline) Close() {
 	for _, l := range []*lane{p.metrics, p.evidence} {
 		l.mu.Lock()
 		l.closed = true
 		l.mu.Unlock()
 	}
+	p.save()
 }
 
 // Remembers reports whether the next process will know what is lost and not

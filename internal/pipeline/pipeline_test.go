@@ -501,6 +501,31 @@ func TestALossIsToldAgainThoughTheLedgerCannotBeWritten(t *testing.T) {
 	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9", "2 gap queue_full 7 of a3-9")
 }
 
+// The disk refuses the ledger until a moment before the end.
+func TestWhatCouldNotBeWrittenDownIsWrittenAtTheEnd(t *testing.T) {
+	evidence, path := newShelf("e", 1), filepath.Join(t.TempDir(), "folder", "missing")
+	b := newBench(newShelf("a", 1), evidence)
+	var err error
+	if b.ledger, err = ledger.Open(path, evidence.Stream(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.LostFor(t.Context(), Queue, full, errDisk); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	next, err := ledger.Open(path, evidence.Stream(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, last := next.Ends(full.Stream); next.Empty() || first != full.First || last != full.Last {
+		t.Errorf("the next process knows of %d to %d, empty: %t", first, last, next.Empty())
+	}
+}
+
 // An interrupter is a log that does something with the first line.
 type interrupter struct {
 	slog.Handler
