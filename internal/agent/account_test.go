@@ -43,6 +43,29 @@ func TestNoLossIsForgottenWhileEvidenceOverflows(t *testing.T) {
 	}
 }
 
+// TestNoLossIsForgottenThoughTheDiskRefusesTheLedger has a folder where the file
+// belongs until the queue of evidence has overflowed many times.
+func TestNoLossIsForgottenThoughTheDiskRefusesTheLedger(t *testing.T) {
+	c := delivering(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	path := filepath.Join(c.Networking.QueueDir, ledgerFile)
+	flood := Source{Name: "flood", Run: func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+		defer cancel()
+		return errors.Join(overflow(ctx, emit), os.Remove(path))
+	}}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []Source{flood}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	wantAllKnown(t, c.Networking.QueueDir)
+}
+
 // delivering is the configuration of an agent without collectors that delivers to
 // nobody.
 func delivering(t *testing.T) Config {
