@@ -86,7 +86,8 @@ func missing(q *queue.Queue, l queue.Loss) event.Missing {
 
 // first returns the first number that this process gives: none that the last one
 // has given and declared missing, also where the queue knows nothing of it. A
-// number between, of which that process could not even say so, is declared now.
+// number between, of which that process could not even say so, is declared now, and
+// written down before it is passed over: later nobody would see it.
 func (l *lane) first() uint64 {
 	q := l.queue.Load()
 	stream, next := q.Stream().String(), q.Next()
@@ -97,6 +98,7 @@ func (l *lane) first() uint64 {
 	if begins > next {
 		now := time.Now()
 		l.agent.ledger.Note(event.Missing{Cause: "crash", Stream: stream, First: next, Last: begins - 1, Count: begins - next, Since: now, Until: now})
+		_ = l.agent.ledger.Save() // if the disk refuses that, it is tried and said again before the gap event
 	}
 	return ends + 1
 }

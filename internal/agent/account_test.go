@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -42,6 +43,29 @@ func TestNoLossIsForgottenWhileEvidenceOverflows(t *testing.T) {
 	}
 }
 
+// TestNoLossIsForgottenThoughTheDiskRefusesTheLedger has a folder where the file
+// belongs until the queue of evidence has overflowed many times.
+func TestNoLossIsForgottenThoughTheDiskRefusesTheLedger(t *testing.T) {
+	c := delivering(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	path := filepath.Join(c.Networking.QueueDir, ledgerFile)
+	flood := Source{Name: "flood", Run: func(ctx context.Context, emit func(context.Context, ...event.Event) error) error {
+		defer cancel()
+		return errors.Join(overflow(ctx, emit), os.Remove(path))
+	}}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []Source{flood}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	wantAllKnown(t, c.Networking.QueueDir)
+}
+
 // delivering is the configuration of an agent without collectors that delivers to
 // nobody.
 func delivering(t *testing.T) Config {
@@ -60,6 +84,46 @@ func delivering(t *testing.T) Config {
 	c.Networking.Enabled, c.Networking.Endpoint = true, "https://127.0.0.1:1"
 	c.Networking.QueueDir, c.Networking.QueueMaxBytes, c.Networking.QueueMinFreeBytes = filepath.Join(dir, "queue"), 1<<20, 0
 	return c
+}
+
+// What a start declares must be written down before a number behind it is given:
+// then nobody sees any more that those before it are missing.
+func TestWhatAStartDeclaresIsWrittenBeforeANumberIsGiven(t *testing.T) {
+	c := delivering(t)
+	q, err := queue.Open(queue.Options{Dir: filepath.Join(c.Networking.QueueDir, "evidence"), MaxBytes: queue.MinBytes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(q.Append(t.Context(), queue.Record{First: 1, Count: 1, Data: []byte("{}\n")}), q.Close()); err != nil {
+		t.Fatal(err)
+	}
+	stream, path := q.Stream().String(), filepath.Join(c.Networking.QueueDir, ledgerFile)
+	open := func() *ledger.Ledger {
+		l, err := ledger.Open(path, stream, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	if err := open().Add(event.Missing{Cause: "read_only", Stream: stream, First: 4, Last: 6, Count: 3}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range open().Take() {
+		got = append(got, fmt.Sprintf("%s %d-%d", e.Cause, e.First, e.Last))
+	}
+	if want := []string{"read_only 4-6", "crash 2-3"}; !slices.Equal(got, want) {
+		t.Errorf("a kill now leaves %q, want %q", got, want)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Run(ended); err != nil {
+		t.Error(err)
+	}
 }
 
 // A number that the last process could not keep, and declared missing, is not

@@ -108,6 +108,11 @@ func (l *Ledger) decode(text []byte) error {
 		ends = append(ends, run{r.Stream, numbers{r.First, r.Last}})
 	}
 	l.stream, l.entries, l.ends = b.Stream, entries, ends
+	if len(ends) == 0 { // of a version that did not write them
+		for _, e := range entries {
+			l.extend(&e.Missing)
+		}
+	}
 	return nil
 }
 

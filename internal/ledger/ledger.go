@@ -130,6 +130,7 @@ func (l *Ledger) Hold(m event.Missing) *Entry {
 	l.extend(&m)
 	l.entries = append(l.entries, e)
 	l.dirty = true
+	l.squeeze()
 	return e
 }
 
@@ -198,14 +199,15 @@ func (l *Ledger) put(e *Entry) {
 	}
 	l.entries = append(l.entries, e)
 	l.dirty = true
-	if len(l.entries) > most {
-		l.squeeze()
-	}
+	l.squeeze()
 }
 
-// squeeze joins two entries that do not touch, if any two are alike: best two of
-// which the same is known.
+// squeeze joins two entries that do not touch where there are too many, if any two
+// are alike: best two of which the same is known.
 func (l *Ledger) squeeze() {
+	if len(l.entries) <= most {
+		return
+	}
 	for _, strict := range []bool{true, false} {
 		for i, a := range l.entries {
 			for j, b := range l.entries[:i] {

@@ -206,6 +206,44 @@ func TestALossThatIsHeldIsToldAgainToo(t *testing.T) {
 	}
 }
 
+// A disk that refuses the ledger for days lets gap events through: what they tell
+// of is bounded as well.
+func TestLossesThatCannotBeWrittenDownStayFew(t *testing.T) {
+	l, err := Open(filepath.Join(t.TempDir(), "gone", "missing"), evidence, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(1000) {
+		l.Told(l.Hold(full(10*i+1, 10*i+2)), evidence, i+1, i+1)
+	}
+	if n := len(l.entries); n > most+1 {
+		t.Errorf("%d are kept apart", n)
+	}
+	l.Lost(1, 1000)
+	var count uint64
+	for _, m := range missing(l) {
+		count += m.Count
+	}
+	if count != 2000 {
+		t.Errorf("%d events are told again, want 2000", count)
+	}
+}
+
+// The file of a version that did not remember ends tells of them as far as it
+// remembers losses.
+func TestAnEarlierVersionOfTheFileTellsTheEndsOfStreams(t *testing.T) {
+	b := newBook(t)
+	line := `{"stream":"` + evidence + `","missing":[{"cause":"queue_full","stream":"a","first":1,"last":3,"count":3},` +
+		`{"cause":"read_only","stream":"a","first":7,"last":9,"count":3},{"cause":"crash","count":2}]}`
+	if err := os.WriteFile(b.path, seal([]byte(line)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen(evidence, 1)
+	if first, last := b.Ends("a"); first != 7 || last != 9 {
+		t.Errorf("%d to %d", first, last)
+	}
+}
+
 // The numbers at the end of a stream that were declared missing are remembered
 // when the loss itself is forgotten, else they would be given again.
 func TestTheEndOfAStreamIsRemembered(t *testing.T) {

@@ -329,8 +329,9 @@ func pause(ctx context.Context) error {
 // reports whether none is left. Emit does so too, whenever it could keep events.
 func (p *Pipeline) Declare(ctx context.Context) bool {
 	all := true
-	p.save() // before the gap event, which can be lost
-	for _, e := range p.ledger.Take() {
+	list := p.ledger.Take()
+	p.save() // all that is taken, before its gap events, which can be lost
+	for _, e := range list {
 		if !p.told(ctx, e) {
 			p.ledger.Back(e)
 			all = false
@@ -409,13 +410,15 @@ func (p *Pipeline) Renew(k Keeper, renew func() error) error {
 }
 
 // Close ends the handing over: when it returns nobody uses the keepers and the
-// tees any more, not even a source that was given up because it hung.
+// tees any more, not even a source that was given up because it hung. What the
+// disk did not let the ledger remember is tried once more.
 func (p *Pipeline) Close() {
 	for _, l := range []*lane{p.metrics, p.evidence} {
 		l.mu.Lock()
 		l.closed = true
 		l.mu.Unlock()
 	}
+	p.save()
 }
 
 // Remembers reports whether the next process will know what is lost and not

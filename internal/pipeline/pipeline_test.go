@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -498,6 +499,87 @@ func TestALossIsToldAgainThoughTheLedgerCannotBeWritten(t *testing.T) {
 	b.ledger.Lost(1, 1)
 	b.emit(t, event.CPU, "kept")
 	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9", "2 gap queue_full 7 of a3-9")
+}
+
+// The disk refuses the ledger until a moment before the end.
+func TestWhatCouldNotBeWrittenDownIsWrittenAtTheEnd(t *testing.T) {
+	evidence, path := newShelf("e", 1), filepath.Join(t.TempDir(), "folder", "missing")
+	b := newBench(newShelf("a", 1), evidence)
+	var err error
+	if b.ledger, err = ledger.Open(path, evidence.Stream(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.LostFor(t.Context(), Queue, full, errDisk); err != nil {
+		t.Fatal(err)
+	}
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	next, err := ledger.Open(path, evidence.Stream(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, last := next.Ends(full.Stream); next.Empty() || first != full.First || last != full.Last {
+		t.Errorf("the next process knows of %d to %d, empty: %t", first, last, next.Empty())
+	}
+}
+
+// An interrupter is a log that does something with the first line.
+type interrupter struct {
+	slog.Handler
+	do func()
+}
+
+func (i *interrupter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (i *interrupter) Handle(context.Context, slog.Record) error {
+	if do := i.do; do != nil {
+		i.do = nil
+		do()
+	}
+	return nil
+}
+
+// A loss may be noted while the ledger is written, too late to be in it.
+func TestNoGapEventIsKeptBeforeTheLedgerIsWritten(t *testing.T) {
+	evidence, path := newShelf("e", 1), filepath.Join(t.TempDir(), "folder", "missing")
+	b := newBench(newShelf("a", 1), evidence)
+	var err error
+	if b.ledger, err = ledger.Open(path, evidence.Stream(), 1); err != nil {
+		t.Fatal(err)
+	}
+	damaged := full
+	damaged.Cause = "damaged"
+	b.ledger.Note(full)
+	b.Pipeline.log = slog.New(&interrupter{slog.DiscardHandler, func() {
+		b.ledger.Note(damaged)
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+			t.Error(err)
+		}
+	}})
+	var written []byte
+	keep := &watched{evidence, func() { written, _ = os.ReadFile(path) }}
+	b.evidence.keeper = keep
+	b.Declare(t.Context())
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9") // the file could not be written
+	b.Declare(t.Context())
+	wantSaid(t, evidence, "1 gap queue_full 7 of a3-9", "2 gap damaged 7 of a3-9")
+	if !bytes.Contains(written, []byte("damaged")) {
+		t.Errorf("the ledger says %q when the gap event is kept", written)
+	}
+}
+
+// A watched keeper has somebody look before it keeps.
+type watched struct {
+	*shelf
+	look func()
+}
+
+func (w *watched) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
+	w.look()
+	return w.shelf.Keep(lines, first, n)
 }
 
 func TestALossThatTheLedgerHasNeedsNoGapEventToBeSafe(t *testing.T) {

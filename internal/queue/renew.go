@@ -136,6 +136,9 @@ func (q *Queue) renew(r renamer, move func(fresh *Queue) error) (_ *Queue, err e
 		return nil, errors.Join(err, tidied)
 	}
 	renewed, failed := open(q.options, osFolder(dir))
+	if failed == nil && renewed.stream != q.stream {
+		return renewed, nil // to tidy was to go on where a call had failed
+	}
 	return renewed, errors.Join(err, failed)
 }
 

@@ -335,6 +335,9 @@ func TestACallThatFailsWhileRenewingLosesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if err != nil && renewed.Stream() != q.Stream() {
+			t.Errorf("call %d failed, and the new queue took over: %v", n/2+1, err)
+		}
 		if got := contents(t, renewed); len(got) != 10 {
 			t.Errorf("call %d failed: %v: %v", n/2+1, err, got)
 		}
