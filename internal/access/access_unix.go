@@ -263,3 +263,14 @@ func told(what string, err error) error {
 	}
 	return fmt.Errorf("examine %s: %w", what, err)
 }
+
+// quote makes a word of a shell's command of a path.
+func quote(path string) string {
+	plain := func(r rune) bool {
+		return r == '/' || r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+	}
+	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
