@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"unsafe"
 
+	"github.com/rea-agent/rea/internal/durable"
 	"golang.org/x/sys/windows"
 )
 
@@ -56,7 +57,11 @@ func checkFile(what, file string, rights uint32) error {
 	if err := checkWay(what, filepath.Dir(file), self); err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(file)
+	var real string
+	err = durable.Patiently(func() (err error) {
+		real, err = filepath.EvalSymlinks(file)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -126,7 +131,11 @@ func account() (string, error) {
 
 // rightsOf reads owner and list of what is at path.
 func rightsOf(path string) (d dacl, err error) {
-	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	var sd *windows.SECURITY_DESCRIPTOR
+	err = durable.Patiently(func() (err error) { // it may be replaced just now
+		sd, err = windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+		return err
+	})
 	if err != nil {
 		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
 	}

@@ -166,7 +166,7 @@ func (e *Enrolled) write(ca *x509.Certificate, key crypto.Signer, certs []*x509.
 	if err != nil {
 		return err
 	}
-	before, err := os.ReadFile(e.CA)
+	before, err := durable.ReadFile(e.CA)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		before = nil
