@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // The rights that matter, as they stand in a mode for one class of users.
@@ -31,6 +33,10 @@ func Guarded(what, file string) error { return account().file(what, file, mayWri
 // that has something below that is neither a file nor a folder. It need not be
 // there yet: then it is about the way to it.
 func Folder(what, dir string) error { return account().folder(what, dir) }
+
+// Mkdir makes the folder of a key and those above it that are missing, each for the
+// account alone. One that is there stays as it is.
+func Mkdir(dir string) error { return durable.Mkdir(dir, 0o700) }
 
 // A user is who the process runs as.
 type user struct {

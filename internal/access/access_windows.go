@@ -48,6 +48,16 @@ func Folder(what, dir string) error {
 	})
 }
 
+// Mkdir makes the folder of a key and those above it that are missing, each for the
+// account alone, as Folder does. One that is there stays as it is.
+func Mkdir(dir string) error {
+	self, err := account()
+	if err != nil {
+		return err
+	}
+	return makeFolder(filepath.Clean(dir), self)
+}
+
 func checkFile(what, file string, rights uint32) error {
 	self, err := account()
 	if err != nil {
@@ -139,9 +149,16 @@ func rightsOf(path string) (d dacl, err error) {
 	if err != nil {
 		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
 	}
+	if d, err = listOf(sd); err != nil {
+		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+	}
+	return d, nil
+}
+
+func listOf(sd *windows.SECURITY_DESCRIPTOR) (d dacl, err error) {
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return dacl{}, &fs.PathError{Op: "read the owner of", Path: path, Err: err}
+		return dacl{}, err
 	}
 	if owner != nil {
 		d.owner = owner.String()
@@ -152,12 +169,12 @@ func rightsOf(path string) (d dacl, err error) {
 		return d, nil
 	}
 	if err != nil {
-		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+		return dacl{}, err
 	}
 	for i := range uint32(list.AceCount) {
 		var ace *windows.ACCESS_ALLOWED_ACE
 		if err := windows.GetAce(list, i, &ace); err != nil {
-			return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+			return dacl{}, err
 		}
 		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE {
 			continue

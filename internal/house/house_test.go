@@ -54,7 +54,7 @@ var rooms = []struct{ room, may string }{
 	{"internal/ship", "wire metric trouble queue"},
 	{"internal/status", "metric"},
 	{"internal/trust", "identity metric status trouble"},
-	{"internal/enroll", "durable identity metric status trouble wire"},
+	{"internal/enroll", "access durable identity metric status trouble wire"},
 	{"internal/server/guard", "metric trouble"},
 	{"internal/server/ingest", "wire metric trouble"},
 	{"internal/server/store", "wire event durable"},
