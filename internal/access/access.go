@@ -20,7 +20,6 @@ package access
 import (
 	"errors"
 	"io/fs"
-	"strings"
 )
 
 // ErrAccess is every error of this package that is about rights.
@@ -40,14 +39,3 @@ func (e *Error) Error() string {
 
 // Is reports that the error is about rights.
 func (e *Error) Is(target error) bool { return target == ErrAccess || target == fs.ErrPermission }
-
-// quote makes a word of a shell's command of a path.
-func quote(path string) string {
-	plain := func(r rune) bool {
-		return r == '/' || r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
-	}
-	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-}

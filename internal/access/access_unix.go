@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // The rights that matter, as they stand in a mode for one class of users.
@@ -31,6 +33,10 @@ func Guarded(what, file string) error { return account().file(what, file, mayWri
 // that has something below that is neither a file nor a folder. It need not be
 // there yet: then it is about the way to it.
 func Folder(what, dir string) error { return account().folder(what, dir) }
+
+// Mkdir makes the folder of a key and those above it that are missing, each for the
+// account alone. One that is there stays as it is.
+func Mkdir(dir string) error { return durable.Mkdir(dir, 0o700) }
 
 // A user is who the process runs as.
 type user struct {
@@ -262,4 +268,15 @@ func told(what string, err error) error {
 		return err
 	}
 	return fmt.Errorf("examine %s: %w", what, err)
+}
+
+// quote makes a word of a shell's command of a path.
+func quote(path string) string {
+	plain := func(r rune) bool {
+		return r == '/' || r == '.' || r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+	}
+	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

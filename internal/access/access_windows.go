@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"unsafe"
 
+	"github.com/rea-agent/rea/internal/durable"
 	"golang.org/x/sys/windows"
 )
 
@@ -47,6 +48,16 @@ func Folder(what, dir string) error {
 	})
 }
 
+// Mkdir makes the folder of a key and those above it that are missing, each for the
+// account alone, as Folder does. One that is there stays as it is.
+func Mkdir(dir string) error {
+	self, err := account()
+	if err != nil {
+		return err
+	}
+	return makeFolder(filepath.Clean(dir), self)
+}
+
 func checkFile(what, file string, rights uint32) error {
 	self, err := account()
 	if err != nil {
@@ -56,7 +67,11 @@ func checkFile(what, file string, rights uint32) error {
 	if err := checkWay(what, filepath.Dir(file), self); err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(file)
+	var real string
+	err = durable.Patiently(func() (err error) {
+		real, err = filepath.EvalSymlinks(file)
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -126,13 +141,24 @@ func account() (string, error) {
 
 // rightsOf reads owner and list of what is at path.
 func rightsOf(path string) (d dacl, err error) {
-	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	var sd *windows.SECURITY_DESCRIPTOR
+	err = durable.Patiently(func() (err error) { // it may be replaced just now
+		sd, err = windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+		return err
+	})
 	if err != nil {
 		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
 	}
+	if d, err = listOf(sd); err != nil {
+		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+	}
+	return d, nil
+}
+
+func listOf(sd *windows.SECURITY_DESCRIPTOR) (d dacl, err error) {
 	owner, _, err := sd.Owner()
 	if err != nil {
-		return dacl{}, &fs.PathError{Op: "read the owner of", Path: path, Err: err}
+		return dacl{}, err
 	}
 	if owner != nil {
 		d.owner = owner.String()
@@ -143,12 +169,12 @@ func rightsOf(path string) (d dacl, err error) {
 		return d, nil
 	}
 	if err != nil {
-		return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+		return dacl{}, err
 	}
 	for i := range uint32(list.AceCount) {
 		var ace *windows.ACCESS_ALLOWED_ACE
 		if err := windows.GetAce(list, i, &ace); err != nil {
-			return dacl{}, &fs.PathError{Op: "read the rights of", Path: path, Err: err}
+			return dacl{}, err
 		}
 		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE {
 			continue

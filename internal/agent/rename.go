@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/rea-agent/rea/internal/durable"
@@ -26,7 +25,7 @@ const nodeFile = "node"
 // the new name. Losses that were not declared are declared without numbers.
 func (a *Agent) adopt(lanes []*lane) error {
 	path := filepath.Join(a.o.Config.Networking.QueueDir, nodeFile)
-	was, err := os.ReadFile(path)
+	was, err := durable.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("whose events lie in the queue: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // maxFile bounds what is read: a configuration is a few kilobytes.
@@ -57,7 +59,16 @@ func (l *loader) incomplete() {
 	}
 }
 
-func read(name string) ([]byte, error) {
+// read reads the file. Who reloads a configuration has often just replaced it.
+func read(name string) (data []byte, err error) {
+	err = durable.Patiently(func() error {
+		data, err = readNow(name)
+		return err
+	})
+	return data, err
+}
+
+func readNow(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,8 @@
 // disk. A new, renamed or removed name is an entry in its folder; [SyncDir]
 // moves the entry. [WriteFile] does both in the right order to replace a small
 // file: a reader, and a machine that lost power, finds the old content or the
-// new, never a part. [Lock] keeps a second process out of a folder.
+// new, never a part. [ReadFile] is for files that somebody replaces so. [Lock] keeps
+// a second process out of a folder.
 //
 // An error from a sync means that the data may be gone from the cache and from
 // the disk (Linux marks the pages clean: https://lwn.net/Articles/752063/).

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -8,7 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestWriteFileReplacesAllOrNothing(t *testing.T) {
@@ -18,7 +23,7 @@ func TestWriteFileReplacesAllOrNothing(t *testing.T) {
 		if err := WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := os.ReadFile(name); err != nil || string(got) != text {
+		if got, err := ReadFile(name); err != nil || string(got) != text {
 			t.Fatalf("read %q, %v, want %q", got, err, text)
 		}
 	}
@@ -113,6 +118,63 @@ func TestAFileThatIsOpenCanBeRenamedAndRemoved(t *testing.T) {
 	if _, err := Open(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
 	}
+}
+
+func TestAFileThatIsReplacedIsReadWhole(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	text := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n%26)}, 4000+n) }
+	if err := os.WriteFile(name, text(0), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const times = 1000
+	var written atomic.Int64
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for n := 1; n <= times; n++ {
+			from := filepath.Join(dir, "new")
+			err := os.WriteFile(from, text(n), 0o600)
+			if err == nil {
+				err = os.Rename(from, name)
+			}
+			for IsOfTheMoment(err) { // who reads without a pause is in the way
+				err = os.Rename(from, name)
+			}
+			if err != nil {
+				t.Errorf("replace it the %dth time: %v", n, err)
+				break
+			}
+			written.Store(int64(n))
+		}
+		written.Store(times)
+	})
+	defer writer.Wait()
+	for reads := 0; ; reads++ {
+		before := int(written.Load())
+		got, err := ReadFile(name)
+		if err != nil {
+			t.Fatalf("read it the %dth time: %v", reads, err)
+		}
+		if n := len(got) - 4000; n < before || !bytes.Equal(got, text(max(n, 0))) {
+			t.Fatalf("read %d bytes, %.20q…, when %d had been written", len(got), got, before)
+		}
+		if before == times {
+			t.Logf("read %d times", reads)
+			return
+		}
+	}
+}
+
+func TestAFileThatIsNotThereIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if _, err := ReadFile(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if d := time.Since(began); d != 0 {
+			t.Errorf("waited %v", d)
+		}
+	})
 }
 
 func TestDatasyncAndFree(t *testing.T) {

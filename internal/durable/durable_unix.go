@@ -32,6 +32,14 @@ func rename(from, to string) error { return os.Rename(from, to) }
 // A link is not followed.
 func Open(name string) (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|NoFollow, 0) }
 
+// ReadFile reads the named file as os.ReadFile does. Others may replace it
+// meanwhile: what is read is the old one or the new one.
+func ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+
+// Patiently does something with a file that others may replace, which on Windows
+// may fail for a moment.
+func Patiently(do func() error) error { return do() }
+
 // Remove removes the named file.
 func Remove(name string) error { return os.Remove(name) }
 

@@ -21,42 +21,73 @@ func SyncDir(string) error { return nil }
 
 // Remove removes the named file.
 func Remove(name string) error {
-	return patiently(func() error { return os.Remove(name) }, windows.ERROR_SHARING_VIOLATION)
+	return briefly(func() error { return os.Remove(name) }, windows.ERROR_SHARING_VIOLATION)
 }
 
 // rename replaces to. What stands there cannot be replaced while anybody has it
 // open, and the answer is that access is denied.
 func rename(from, to string) error {
-	return patiently(func() error { return os.Rename(from, to) }, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED)
+	return briefly(func() error { return os.Rename(from, to) }, windows.ERROR_SHARING_VIOLATION, windows.ERROR_ACCESS_DENIED)
 }
 
 // Open opens the named file for reading. Others may rename or remove it meanwhile,
 // which os.Open does not allow them.
 func Open(name string) (f *os.File, err error) {
+	err = briefly(func() (err error) {
+		f, err = open(name)
+		return err
+	}, windows.ERROR_SHARING_VIOLATION)
+	return f, err
+}
+
+func open(name string) (*os.File, error) {
 	path, err := windows.UTF16PtrFromString(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
-	var h windows.Handle
-	err = patiently(func() (err error) {
-		h, err = windows.CreateFile(path, windows.GENERIC_READ, share, nil, windows.OPEN_EXISTING, windows.FILE_ATTRIBUTE_NORMAL, 0)
-		return err
-	}, windows.ERROR_SHARING_VIOLATION)
+	h, err := windows.CreateFile(path, windows.GENERIC_READ, share, nil, windows.OPEN_EXISTING, windows.FILE_ATTRIBUTE_NORMAL, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
 	return os.NewFile(uintptr(h), name), nil
 }
 
-// patiently does something to a file, and again for a tenth of a second while it
+// ReadFile reads the named file as os.ReadFile does, but others may replace it
+// meanwhile: they are not kept from that, and that they do it is no error.
+func ReadFile(name string) (data []byte, err error) {
+	err = Patiently(func() error {
+		f, err := open(name)
+		if err != nil {
+			return err
+		}
+		data, err = io.ReadAll(f)
+		return errors.Join(err, f.Close())
+	})
+	return data, err
+}
+
+// Patiently does something with a file that others may replace, and again for about
+// a second while the error is one of the moment. A name whose file is being deleted
+// or replaced cannot be opened until that is done, and the answer is that access is
+// denied or that somebody has it.
+func Patiently(do func() error) error { return again(time.Second, do, IsOfTheMoment) }
+
+// briefly does something to a file, and again for a tenth of a second while it
 // fails in one of the ways in which somebody who has the file open makes it fail:
 // scanners and indexers open a file for moments after it was written.
-func patiently(do func() error, others ...error) error {
-	for wait := 5 * time.Millisecond; ; wait *= 2 {
+func briefly(do func() error, others ...error) error {
+	return again(150*time.Millisecond, do, func(err error) bool {
+		return slices.ContainsFunc(others, func(e error) bool { return errors.Is(err, e) })
+	})
+}
+
+func again(most time.Duration, do func() error, passes func(error) bool) error {
+	const longest = 80 * time.Millisecond
+	end := time.Now().Add(most)
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, longest) {
 		err := do()
-		his := func(e error) bool { return errors.Is(err, e) }
-		if wait > 80*time.Millisecond || !slices.ContainsFunc(others, his) {
+		if err == nil || !passes(err) || !time.Now().Before(end) {
 			return err
 		}
 		time.Sleep(wait)
@@ -105,7 +136,8 @@ func IsFull(err error) bool {
 // tells nothing of what the file holds: a scanner has it open, handles are short.
 func IsOfTheMoment(err error) bool {
 	for _, e := range [...]error{
-		windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_WRITE_PROTECT,
+		windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING,
+		windows.ERROR_WRITE_PROTECT,
 		windows.ERROR_TOO_MANY_OPEN_FILES, windows.ERROR_NOT_ENOUGH_MEMORY, windows.ERROR_OUTOFMEMORY,
 		windows.ERROR_NO_SYSTEM_RESOURCES, windows.ERROR_NOT_READY, windows.ERROR_BUSY,
 	} {

@@ -25,6 +25,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rea-agent/rea/internal/access"
 	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/wire"
@@ -134,7 +135,7 @@ func pendingKey(dir string, token identity.Token, kind string) (crypto.Signer, e
 	}
 	text, err := identity.EncodeKey(key)
 	if err == nil {
-		err = durable.Mkdir(dir, 0o700)
+		err = access.Mkdir(dir)
 	}
 	if err != nil {
 		return nil, err
@@ -166,7 +167,7 @@ func (e *Enrolled) write(ca *x509.Certificate, key crypto.Signer, certs []*x509.
 	if err != nil {
 		return err
 	}
-	before, err := os.ReadFile(e.CA)
+	before, err := durable.ReadFile(e.CA)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		before = nil

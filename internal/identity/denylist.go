@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // A Denial refuses the certificate with a serial number, all with a key, or all
@@ -53,7 +55,7 @@ func LoadDenylist(name string) (*Denylist, error) {
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
 		return nil, &FileError{what, name, fmt.Sprintf("is no file of at most %d MiB", maxFile>>20), "name the right file, and take out what has expired", nil}
 	}
-	b, err := os.ReadFile(name)
+	b, err := durable.ReadFile(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &FileError{what, name, "does not exist", "correct the path, or make an empty file", err}

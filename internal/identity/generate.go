@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rea-agent/rea/internal/access"
 )
 
 // The files of a local set-up.
@@ -187,7 +189,7 @@ func newUUID() string {
 
 // writeAll writes all files or none.
 func writeAll(dir string, files []file) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := access.Mkdir(dir); err != nil {
 		return fmt.Errorf("make folder for certificates: %w", err)
 	}
 	if err := refuseExisting(dir, files); err != nil {

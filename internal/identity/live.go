@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // settle is how long files that keep changing are waited for, and how long
@@ -196,7 +198,7 @@ func sumOf(name string, info os.FileInfo) (sum [sha256.Size]byte, err error) {
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
 		return sum, nil // no loading takes it
 	}
-	data, err := os.ReadFile(name)
+	data, err := durable.ReadFile(name)
 	return sha256.Sum256(data), err
 }
 

@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // A Client says how an agent proves who it is, and whom it trusts.
@@ -364,7 +366,7 @@ func readFile(what, name string) ([]byte, error) {
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
 		return nil, &FileError{what, name, "is no file of PEM text", "name the right file", nil}
 	}
-	b, err := os.ReadFile(name)
+	b, err := durable.ReadFile(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &FileError{what, name, "does not exist", "correct the path, or make a local set-up with rea-server certs", err}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -101,6 +102,17 @@ func (s *system) devices(out *sample) error {
 		return fmt.Errorf("%d lines of diskstats are not as expected", bad)
 	}
 	return nil
+}
+
+// unused reports whether the device is one of those that the kernel makes in
+// advance, and was never used.
+func unused(s *stat) bool {
+	for _, prefix := range [...]string{"loop", "ram", "zram", "nbd"} {
+		if bytes.HasPrefix(s.name, []byte(prefix)) {
+			return s.read.operations.V == 0 && s.write.operations.V == 0
+		}
+	}
+	return false
 }
 
 // kind asks sysfs, where whole devices stand in /sys/block and all of them in

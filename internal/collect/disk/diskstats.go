@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"math"
 
 	"github.com/rea-agent/rea/internal/event"
@@ -59,14 +58,3 @@ func transfer(n []uint64) work {
 }
 
 func milliseconds(n uint64) event.Maybe[float64] { return event.Known(float64(n) / 1000) }
-
-// unused reports whether the device is one of those that the kernel makes in
-// advance, and was never used.
-func unused(s *stat) bool {
-	for _, prefix := range [...]string{"loop", "ram", "zram", "nbd"} {
-		if bytes.HasPrefix(s.name, []byte(prefix)) {
-			return s.read.operations.V == 0 && s.write.operations.V == 0
-		}
-	}
-	return false
-}

@@ -96,6 +96,9 @@ func newLinux(cfg Config, root string) *linux {
 	}
 }
 
+// linuxStates are the states that Linux tells apart.
+var linuxStates = []state{running, sleeping, blocked, stopped, zombie, idle}
+
 func (s *linux) states() []state { return linuxStates }
 
 func maxHeld() int {

@@ -27,12 +27,10 @@ const (
 
 var stateNames = [states]string{"running", "sleeping", "blocked", "stopped", "zombie", "idle", "unknown"}
 
-// The states that a system tells apart: the count of another one is absent, not
-// zero. unknown is written where there are such processes.
-var (
-	linuxStates   = []state{running, sleeping, blocked, stopped, zombie, idle}
-	windowsStates = []state{running, sleeping, stopped}
-)
+// windowsStates are those that Windows tells apart, as linuxStates are Linux's: the
+// count of another one is absent, not zero. unknown is written where there are
+// such processes.
+var windowsStates = []state{running, sleeping, stopped}
 
 // facts are what a scan tells of each process.
 type facts struct {

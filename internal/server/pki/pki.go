@@ -325,7 +325,7 @@ func deny(file string, d identity.Denial) error {
 	if _, err := identity.LoadDenylist(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // it would be replaced
 	}
-	b, err := os.ReadFile(file)
+	b, err := durable.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the denylist: %w", err)
 	}

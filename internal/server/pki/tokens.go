@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -150,7 +149,7 @@ func ListTokens(dir string) ([]JoinToken, error) {
 
 func readTokens(dir string) (list []JoinToken, err error) {
 	name := filepath.Join(dir, Tokens)
-	b, err := os.ReadFile(name)
+	b, err := durable.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the tokens: %w", err)
 	}
