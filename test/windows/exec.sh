@@ -2,7 +2,8 @@
 # exec.sh PROGRAM ARGUMENT…: runs a Windows program under Wine. As the -exec of go
 # test it runs a test in its folder of the repository.
 # exec.sh -: runs the commands of a shell that come from standard input, "wine
-# PROGRAM ARGUMENT…" among them: one after the other on the same Windows.
+# PROGRAM ARGUMENT…" among them: one after the other on the same Windows, which
+# stays up between them, and its services with it.
 #
 # Each program gets namespaces of its own: what it starts ends with it, its mounts
 # end with it, and what it writes goes to memory over the folder of setup.sh, which
@@ -38,7 +39,10 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
   if [ -n "${REA_WEVTAPI:-}" ]; then
     cp "$REA_WEVTAPI" prefix/drive_c/windows/system32/wevtapi.dll
   fi
-  [ "$program" != - ] || exec chroot . sh
+  if [ "$program" = - ]; then
+    umask 077 # as in inside.sh: it is the server that makes the files
+    exec chroot . sh -c "WINEPREFIX=/prefix /usr/lib/wine/wineserver64 --persistent && exec sh"
+  fi
   [[ $cwd/ == "$repository"/* ]] && in=/src${cwd#"$repository"} || in=/tmp
   exec chroot . sh -c '\''cd "$0" && exec wine "$@"'\'' "$in" "/program/$(basename "$program")" "$@"
 ' - "$@"

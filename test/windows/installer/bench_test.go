@@ -67,6 +67,7 @@ type bench struct {
 	commands        io.Writer
 	codes           *bufio.Reader // of the commands, a line each
 	logs            int           // of the installer
+	complaints      string        // of Wine's installer about itself, the last time
 }
 
 func newBench(t *testing.T) *bench {
@@ -178,6 +179,18 @@ func (b *bench) token() string {
 	return strings.TrimSpace(string(b.must("enroll", "token", "--config", "server.toml", "--name", "lab-7")))
 }
 
+// revokeTokens makes all tokens useless that were not used yet.
+func (b *bench) revokeTokens() {
+	b.t.Helper()
+	for line := range bytes.Lines(b.must("enroll", "list", "--dir", "pki", "--json")) {
+		var token struct{ ID string }
+		if err := json.Unmarshal(line, &token); err != nil {
+			b.t.Fatalf("%v: %s", err, line)
+		}
+		b.must("enroll", "revoke", "--dir", "pki", token.ID)
+	}
+}
+
 // boot starts the machine: a shell on it, which takes commands.
 func (b *bench) boot() {
 	b.t.Helper()
@@ -186,7 +199,7 @@ func (b *bench) boot() {
 		b.t.Fatal(err)
 	}
 	cmd := exec.Command(run, "-")
-	cmd.Env = append(os.Environ(), "REA_SHARE="+b.share)
+	cmd.Env = append(os.Environ(), "REA_SHARE="+b.share, "WINEDEBUG=-all,err+msi")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -261,7 +274,12 @@ func (b *bench) msiexec(want int, verb, version string, properties ...string) {
 	b.logs++
 	log := fmt.Sprintf("installer-%d.log", b.logs)
 	args := append([]string{"msiexec", verb, `Z:\share\` + version + ".msi", "/qn", "/l*v", `Z:\share\` + log}, properties...)
-	if _, code := b.windows(args...); code != want {
+	_, code := b.windows(args...)
+	complaints, err := os.ReadFile(filepath.Join(b.share, "err"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if b.complaints = string(complaints); code != want {
 		text, _ := os.ReadFile(filepath.Join(b.share, log))
 		b.t.Fatalf("%v ended with %d, want %d\n%s", args, code, want, text)
 	}
