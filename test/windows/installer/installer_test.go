@@ -201,6 +201,9 @@ func TestAnEnrolmentThatFailsLeavesNothing(t *testing.T) {
 	} {
 		b.msiexec(c.want, "/i", older, append(c.properties, "REA_ENDPOINT=https://"+b.ingest)...)
 		if c.want == actionFailed {
+			if !strings.Contains(b.complaints, `action L"Enroll" returned`) {
+				t.Errorf("it was something else that failed: %s", b.complaints)
+			}
 			b.undo()
 		}
 		b.gone()
