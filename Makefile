@@ -42,7 +42,7 @@ test-windows: ## the suite for Windows, under Wine 10 of Debian's packages, whic
 	@test/windows/setup.sh >/dev/null
 	@$(GO) build -o bin/report ./test/report
 	GOOS=windows CGO_ENABLED=0 $(GO) test -exec "$(CURDIR)/test/windows/exec.sh" -json -count 1 -timeout 9m ./cmd/... ./internal/... ./test/... | bin/report
-	$(GO) test -tags wine -json -count 1 -timeout 15m ./test/windows/eventlog | bin/report
+	$(GO) test -tags wine -json -count 1 -timeout 15m -p 1 ./test/windows/... | bin/report
 
 # What the torture bench does: histories that are simulated, kills, power cuts.
 # A seed of 0 draws one, and prints it.

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # build.sh VERSION: the packages for Windows, into dist/packages.
+# build.sh VERSION FILE.msi: only the package of the agent for amd64, to try it.
 #
 # With SIGN_CERT and SIGN_KEY, programs and packages are signed on the way (sign.sh).
 # What is not signed is the same, byte by byte, wherever it is built: all times are
@@ -9,6 +10,12 @@ cd "$(dirname "$0")/../.."
 version=$1
 here=packaging/windows
 out=dist/packages
+only=
+if [ $# -gt 1 ]; then
+  only=$(readlink -m "$2")
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+fi
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)} TZ=UTC LC_ALL=C
 
 missing=
@@ -65,6 +72,11 @@ msi() { # ARCH TEMPLATE FILE
   [ -z "${SIGN_CERT:-}" ] || $here/sign.sh "REA Endpoint Agent" "$file"
 }
 
+if [ -n "$only" ]; then
+  program amd64 rea-agent "REA Endpoint Agent"
+  msi amd64 x64 "$only"
+  exit
+fi
 for arch in amd64 arm64; do
   echo "windows/$arch: programs and package"
   program "$arch" rea-agent "REA Endpoint Agent"

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # exec.sh PROGRAM ARGUMENT…: runs a Windows program under Wine. As the -exec of go
 # test it runs a test in its folder of the repository.
+# exec.sh -: runs the commands of a shell that come from standard input, "wine
+# PROGRAM ARGUMENT…" among them: one after the other on the same Windows, which
+# stays up between them, and its services with it.
 #
 # Each program gets namespaces of its own: what it starts ends with it, its mounts
 # end with it, and what it writes goes to memory over the folder of setup.sh, which
@@ -12,7 +15,8 @@
 set -euo pipefail
 root=${REA_WINE:-${XDG_CACHE_HOME:-$HOME/.cache}/rea-wine}
 repository=$(cd "$(dirname "$0")/../.." && pwd)
-program=$(readlink -f "$1")
+program=$1
+[ "$program" = - ] || program=$(readlink -f "$program")
 shift
 export root repository program cwd=$PWD
 exec unshare --mount --pid --fork --kill-child bash -euc '
@@ -27,13 +31,17 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
   mount --rbind /dev dev
   mount --rbind /sys sys
   mount --bind -o ro "$repository" src
-  mount --bind -o ro "$(dirname "$program")" program
+  [ "$program" = - ] || mount --bind -o ro "$(dirname "$program")" program
   if [ -n "${REA_SHARE:-}" ]; then
     mkdir share
     mount --bind "$REA_SHARE" share
   fi
   if [ -n "${REA_WEVTAPI:-}" ]; then
     cp "$REA_WEVTAPI" prefix/drive_c/windows/system32/wevtapi.dll
+  fi
+  if [ "$program" = - ]; then
+    umask 077 # as in inside.sh: it is the server that makes the files
+    exec chroot . sh -c "WINEPREFIX=/prefix /usr/lib/wine/wineserver64 --persistent && exec sh"
   fi
   [[ $cwd/ == "$repository"/* ]] && in=/src${cwd#"$repository"} || in=/tmp
   exec chroot . sh -c '\''cd "$0" && exec wine "$@"'\'' "$in" "/program/$(basename "$program")" "$@"
