@@ -11,31 +11,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
-	"github.com/rogpeppe/go-internal/txtar"
 )
-
-// lay writes the files of an archive below root, over what is there.
-func lay(t testing.TB, root, archive string) {
-	t.Helper()
-	a, err := txtar.ParseFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range a.Files {
-		write(t, root, f.Name, string(f.Data))
-	}
-}
-
-func write(t testing.TB, root, name, data string) {
-	t.Helper()
-	path := filepath.Join(root, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestLinuxGolden(t *testing.T) {
 	root := t.TempDir()
