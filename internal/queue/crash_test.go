@@ -289,7 +289,7 @@ func (w *world) spoil() {
 	}
 	p := w.rng.Int64N((int64(len(n.cache)) + page - 1) / page)
 	id, ok := segmentID(name)
-	if p == 0 && (w.q.ghosts > 0 || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
+	if p == 0 && (w.disk.haunted() || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
 		return // the base alone voids what a failed write left there: two faults, too
 	}
 	if n.bad == nil {
@@ -377,24 +377,28 @@ func (w *world) takeLosses() error {
 		return fmt.Errorf("nobody was woken for %+v", losses)
 	}
 	for _, l := range losses {
-		if len(found) >= markLosses && covers(found, l.First) {
-			l.Cause = "several" // the cursor has no room to tell them apart
-		}
 		w.trace("loss %s %d-%d (%d), found at the start: %v", l.Cause, l.First, l.Last, l.Count, covers(found, l.First))
-		if l.First > l.Last || l.Count == 0 || l.Count > l.Last-l.First+1 {
+		run := l.Last - l.First + 1
+		if l.First > l.Last || l.Count == 0 || l.Count > run {
 			return fmt.Errorf("odd loss %+v", l)
 		}
+		may := run // be damaged
 		for n := l.First; n <= l.Last; n++ {
 			if w.spoils && len(w.attempts[n]) == 0 {
 				w.excused[n] = true // passed over, and perhaps not durably
 			}
-			if w.sure[n] != 0 && l.Cause == CauseDamaged && !w.excused[n] {
-				return fmt.Errorf("number %d was confirmed, and is declared damaged: %+v", n, l)
+			if w.sure[n] != 0 && !w.excused[n] {
+				may-- // it was confirmed
 			}
 			if w.seen[n] && !covers(found, n) && !w.excused[n] {
 				return fmt.Errorf("number %d was handed out and then declared lost: %+v", n, l)
 			}
-			w.heard[n] = l.Cause
+			if w.heard[n] = l.Cause; l.Count < run {
+				w.heard[n] = "some of a run, " + l.Cause
+			}
+		}
+		if l.Cause == CauseDamaged && l.Count > may {
+			return fmt.Errorf("%d numbers of a run may be damaged, the others were confirmed: %+v", may, l)
 		}
 	}
 	return nil

@@ -1,11 +1,14 @@
 package queue
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -95,6 +98,56 @@ func TestWhatAFailedWriteLeftDoesNotComeBackWhenItsSuccessorIsDropped(t *testing
 	}
 	if l := q.Losses(); len(l) != 1 || l[0].First != 2 || l[0].Count == 0 {
 		t.Errorf("losses %+v", l)
+	}
+}
+
+// A write failed, its numbers went to other records, and a power cut undid the
+// removal of what it left: that is void, because the next segment begins with the
+// same number. A page of it is unreadable, too. It does not come back when the next
+// segment has been dropped.
+func TestWhatIsVoidDoesNotComeBackBecauseAPageOfItIsUnreadable(t *testing.T) {
+	for bad := range int64(2) {
+		t.Run(fmt.Sprint("page ", bad), func(t *testing.T) {
+			d := &brittle{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1)))}
+			q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := q.cursor.settle(q.mark()); err != nil {
+				t.Fatal(err)
+			}
+			d.broken = true
+			for n, size := range []int{100, 5000, 100} { // in one write, of two pages
+				p := q.Submit(Record{uint64(n) + 1, 1, make([]byte, size)})
+				defer func() {
+					if err := p.Wait(t.Context()); err == nil {
+						t.Error("a record was confirmed that could not be synced")
+					}
+				}()
+			}
+			if err := q.commitNext(); err == nil {
+				t.Fatal("it could be synced")
+			}
+			d.broken = false
+			void := d.names[segmentName(2)] // of the second try
+			add(t, q, 1, 3, 3000)
+			void.disk, void.unsynced, d.unsynced = slices.Clone(void.cache), nil, nil
+			d.cutPower()
+			void.bad = map[int64]bool{bad: true}
+
+			q = openSim(t, d.simFolder)
+			for next := q.Next(); len(q.lossy) == 0; next++ {
+				add(t, q, next, 1, 3000)
+			}
+			d.kill()
+			q = openSim(t, d.simFolder)
+			if got := drain(t, q); len(got) == 0 || got[0] <= 3 {
+				t.Errorf("drained %v: the numbers up to 3 were dropped, and those of other records before", got)
+			}
+			if l := q.Losses(); len(l) != 1 || l[0].First != 1 || l[0].Cause != CauseQueueFull {
+				t.Errorf("losses %+v", l)
+			}
+		})
 	}
 }
 
@@ -705,14 +758,16 @@ func TestAnAcknowledgementMayMeetAFailedWrite(t *testing.T) {
 	}
 }
 
-// A shy folder opens no segment to read, and says why.
+// A shy folder does not open to read the segments, or the file that is named, and
+// says why.
 type shy struct {
 	*simFolder
-	why error
+	why  error
+	file string
 }
 
 func (d *shy) Open(name string, write bool) (file, error) {
-	if d.why != nil && !write && name != cursorName {
+	if d.why != nil && !write && (name == d.file || d.file == "" && name != cursorName) {
 		return nil, d.why
 	}
 	return d.simFolder.Open(name, write)
@@ -722,10 +777,7 @@ func (d *shy) Open(name string, write bool) (file, error) {
 // it, is as it was: nothing of it is given up, however often it is tried. One
 // that is gone, or that the disk does not give back, is given up.
 func TestOnlyWhatIsGoneIsGivenUp(t *testing.T) {
-	moment := []error{syscall.EMFILE, syscall.ENFILE, syscall.EACCES}
-	if runtime.GOOS == "windows" { // too many open files, access denied, sharing violation
-		moment = []error{syscall.Errno(4), syscall.Errno(5), syscall.Errno(32)}
-	}
+	moment := ofTheMoment()
 	for _, c := range []struct {
 		why  error
 		lost bool
@@ -759,5 +811,40 @@ func TestOnlyWhatIsGoneIsGivenUp(t *testing.T) {
 				t.Errorf("declared: %+v", losses)
 			}
 		})
+	}
+}
+
+// ofTheMoment returns errors of opening a file that may pass.
+func ofTheMoment() []error {
+	if runtime.GOOS == "windows" { // too many open files, access denied, sharing violation
+		return []error{syscall.Errno(4), syscall.Errno(5), syscall.Errno(32)}
+	}
+	return []error{syscall.EMFILE, syscall.ENFILE, syscall.EACCES}
+}
+
+// A start that cannot open a file for such a reason does not begin without it, and
+// says which and why. The next one finds all.
+func TestAStartGivesUpNothingThatItMayNotOpen(t *testing.T) {
+	for _, file := range []string{cursorName, segmentName(1), segmentName(2)} {
+		for _, why := range ofTheMoment() {
+			t.Run(fmt.Sprint(file, why), func(t *testing.T) {
+				d := &shy{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1))), file: file}
+				for n := range uint64(2) {
+					q := openSim(t, d.simFolder)
+					add(t, q, n+1, 1, 100)
+					if err := q.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				d.why = fmt.Errorf("open %s: %w", file, why)
+				if _, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d); !errors.Is(err, why) || !strings.Contains(err.Error(), file) {
+					t.Fatalf("opened: %v", err)
+				}
+				q := openSim(t, d.simFolder)
+				if got := drain(t, q); !slices.Equal(got, []uint64{1, 2}) {
+					t.Errorf("drained %v", got)
+				}
+			})
+		}
 	}
 }

@@ -95,19 +95,47 @@ func (q *Queue) undeclaredLocked() (losses []Loss) {
 	return losses
 }
 
-// merge appends l, or extends the last loss by it if they are adjacent or there
-// are limit of them.
+// merge adds l to the losses: to the last of them if they are adjacent. More than
+// limit, which is at least the number of causes, there will not be: two of one
+// cause become one then. Its count stays exact, and its run has other numbers, too.
 func merge(losses []Loss, l Loss, limit int) []Loss {
-	if n := len(losses); n > 0 {
-		p := &losses[n-1]
-		if n >= limit || p.Cause == l.Cause && p.Last+1 == l.First {
-			p.First, p.Last = min(p.First, l.First), max(p.Last, l.Last)
-			p.Count = min(p.Count+l.Count, p.Last-p.First+1) // a loss that is told again may overlap
-			p.Until = l.Until
-			return losses
-		}
+	if n := len(losses); n > 0 && losses[n-1].Cause == l.Cause && losses[n-1].Last+1 == l.First {
+		losses[n-1].join(l)
+		return losses
 	}
-	return append(losses, l)
+	losses = append(losses, l)
+	if len(losses) > limit {
+		losses = joinNearest(losses)
+	}
+	return losses
+}
+
+// joinNearest makes one of the two losses of one cause that make the shortest run.
+func joinNearest(losses []Loss) []Loss {
+	into, from, shortest := 0, 0, uint64(math.MaxUint64)
+	before := map[string]int{} // the last one of a cause
+	for i, l := range losses {
+		if k, ok := before[l.Cause]; ok {
+			if run := max(l.Last, losses[k].Last) - min(l.First, losses[k].First); run < shortest {
+				into, from, shortest = k, i, run
+			}
+		}
+		before[l.Cause] = i
+	}
+	losses[into].join(losses[from])
+	return slices.Delete(losses, from, from+1)
+}
+
+// join adds another of the same cause. One that is told again may overlap.
+func (l *Loss) join(other Loss) {
+	l.First, l.Last = min(l.First, other.First), max(l.Last, other.Last)
+	l.Count = min(l.Count+other.Count, l.Last-l.First+1)
+	if l.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(l.Since) {
+		l.Since = other.Since
+	}
+	if other.Until.After(l.Until) {
+		l.Until = other.Until
+	}
 }
 
 // loseLocked records a loss.

@@ -160,8 +160,9 @@ type flying struct {
 // Open opens the queue in o.Dir, or makes it. Whatever it finds there, it
 // starts: what is damaged is in Losses, what is not of this queue is left
 // alone, and a Renew that was cut short is completed or undone. It fails if
-// another process has the folder (durable.ErrLocked), or if the folder cannot
-// be made, locked and listed.
+// another process has the folder (durable.ErrLocked), if the folder cannot be made,
+// locked and listed, or if a file in it cannot be opened for a reason that may pass
+// (durable.IsOfTheMoment): it would give up what is whole.
 func Open(o Options) (*Queue, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open queue: no folder is named")

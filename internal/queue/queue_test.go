@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -554,8 +555,28 @@ func TestWritersReadersAndDropsTogether(t *testing.T) {
 
 func TestALossThatIsToldAgainIsNotCountedBeyondItsRange(t *testing.T) {
 	told := merge(nil, Loss{Cause: CauseDamaged, First: 1, Last: 4, Count: 4}, 1)
-	told = merge(told, Loss{Cause: CauseQueueFull, First: 3, Last: 6, Count: 4}, 1)
+	told = merge(told, Loss{Cause: CauseDamaged, First: 3, Last: 6, Count: 4}, 1)
 	if len(told) != 1 || told[0].First != 1 || told[0].Last != 6 || told[0].Count != 6 {
 		t.Errorf("merged to %+v", told)
+	}
+}
+
+// However many losses there are, the numbers are counted to the cause that they had.
+func TestLossesThatAreMergedKeepTheirCauses(t *testing.T) {
+	var told []Loss
+	lost, kept := map[string]uint64{}, map[string]uint64{}
+	for n := uint64(1); n <= 1000; n += 10 {
+		cause := causes[1+n/10*7%13%3]
+		lost[cause] += n%7 + 1
+		told = merge(told, Loss{Cause: cause, First: n, Last: n + n%7, Count: n%7 + 1, Since: unix(uint32(n)), Until: unix(uint32(n + 5))}, markLosses)
+	}
+	for _, l := range told {
+		kept[l.Cause] += l.Count
+		if l.Since != unix(uint32(l.First)) || l.Until != unix(uint32(l.Last/10*10+6)) {
+			t.Errorf("the times of others: %+v", l)
+		}
+	}
+	if !maps.Equal(lost, kept) || len(told) != markLosses {
+		t.Errorf("lost %v, kept %v in %d runs", lost, kept, len(told))
 	}
 }

@@ -7,16 +7,21 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
-// recover builds the state from what lies in the folder. It fails only if the
-// folder cannot be listed.
+// recover builds the state from what lies in the folder. It fails if the folder
+// cannot be listed, or a file in it not be opened for a reason that may pass.
 func (q *Queue) recover() error {
 	entries, err := q.dir.List()
 	if err != nil {
 		return fmt.Errorf("list folder: %w", err)
 	}
 	m, found, err := q.cursor.load()
+	if durable.IsOfTheMoment(err) {
+		return err
+	}
 	q.noteLocked(err)
 	var files []entry
 	for _, e := range entries {
@@ -33,7 +38,9 @@ func (q *Queue) recover() error {
 	if !found {
 		q.stream = q.streamOf(files)
 	}
-	q.load(files)
+	if err := q.load(files); err != nil {
+		return err
+	}
 	q.used += q.alien + blocks(cursorSize)
 	q.number(m, found)
 	_ = q.noted(q.assure()) // what it could not save is not read, cut off or told
@@ -75,11 +82,14 @@ func (q *Queue) readHeader(name string) (header, bool) {
 
 // load lists the segments. It goes from the newest to the oldest, since what a
 // segment may hold ends where the next one begins.
-func (q *Queue) load(newestFirst []entry) {
+func (q *Queue) load(newestFirst []entry) error {
 	bound := uint64(maxNumber)
 	for _, e := range newestFirst {
-		s, ok := q.loadSegment(e, bound)
-		if !ok {
+		s, err := q.loadSegment(e, bound)
+		if err != nil {
+			return err
+		}
+		if s == nil {
 			q.alien += blocks(e.size)
 			continue
 		}
@@ -95,23 +105,28 @@ func (q *Queue) load(newestFirst []entry) {
 		q.segments = append(q.segments, s)
 	}
 	slices.Reverse(q.segments)
+	return nil
 }
 
 // loadSegment learns what a file holds below the number bound. It returns
-// false for a file that is not of this queue, or that the disk does not give
-// back: it is counted and left alone.
-func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
+// nil for a file that is not of this queue: it is counted and left alone.
+func (q *Queue) loadSegment(e entry, bound uint64) (*segment, error) {
 	id, _ := segmentID(e.name)
 	s := &segment{id: id, salt: saltOf(q.stream, id), size: e.size, found: true}
 	f, err := openAgain(q.dir, e.name)
 	if err != nil {
+		err = fmt.Errorf("open segment: %w", err)
+		if durable.IsOfTheMoment(err) {
+			return nil, err
+		}
 		q.noteLocked(err)
 		q.hide(bound, 1, e.size)
-		return nil, false
+		s.unread = true
+		return s, nil
 	}
 	defer f.Close()
 	if s.loadFooter(f) && s.last < bound {
-		return s, true
+		return s, nil
 	}
 	*s = segment{id: id, salt: s.salt, size: e.size, found: true}
 	sc := scanner{file: f, salt: s.salt, limit: e.size}
@@ -119,7 +134,7 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 		h, ok := decodeHeader(sc.window(0, headerSize))
 		if ok && (h.stream != q.stream || h.id != id) {
 			q.noteLocked(fmt.Errorf("segment %s belongs to queue %s and is left alone", e.name, h.stream))
-			return nil, false
+			return nil, nil
 		}
 		s.base = h.base
 	}
@@ -128,7 +143,8 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, bool) {
 	if sc.blind > s.end {
 		q.hide(bound, s.last+1, e.size-s.end)
 	}
-	return s, s.records > 0 || sc.err == nil
+	s.unread = sc.err != nil
+	return s, nil
 }
 
 // hide notes that records from number next on may lie in size bytes at the end
@@ -282,9 +298,10 @@ func (q *Queue) rewrite(s *segment) error {
 
 // removeEmpty removes segments without a record. Until now their bases ended
 // what older segments may hold; now those are sealed. And their names kept their
-// ids from being used again; now the cursor does.
+// ids from being used again; now the cursor does. It ends at one that was not
+// read whole: nobody can seal that.
 func (q *Queue) removeEmpty() {
-	if !slices.ContainsFunc(q.segments, func(s *segment) bool { return s.records == 0 }) {
+	if !slices.ContainsFunc(q.segments, func(s *segment) bool { return s.records == 0 && !s.unread }) {
 		return
 	}
 	if err := q.cursor.settle(q.mark()); err != nil {
@@ -292,8 +309,11 @@ func (q *Queue) removeEmpty() {
 		return
 	}
 	for _, s := range slices.Clone(q.segments) {
-		if s.records > 0 {
+		switch {
+		case s.records > 0:
 			continue
+		case s.unread:
+			return
 		}
 		if err := q.dir.Remove(s.name()); err != nil {
 			q.noteLocked(err)

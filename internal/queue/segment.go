@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 // A segment is one file of frames. Its fields are guarded by Queue.mu, but for
@@ -22,6 +24,7 @@ type segment struct {
 	newest  uint32
 	sealed  bool // nothing lies behind end but the footer
 	found   bool // by Open: what is not sealed of it may not be on the disk
+	unread  bool // by Open, in part: it goes before what is newer does, lest that part be believed
 	stub    bool // it was given up before it got a record
 }
 
@@ -185,8 +188,12 @@ func readAgain(f io.ReaderAt, b []byte, off int64) (err error) {
 
 // openAgain opens a file for reading, and tries some times.
 func openAgain(dir folder, name string) (f file, err error) {
+	open := func() error {
+		f, err = dir.Open(name, false)
+		return err
+	}
 	for range maxStrikes {
-		if f, err = dir.Open(name, false); err == nil || errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Patiently(open); err == nil || errors.Is(err, fs.ErrNotExist) || durable.IsOfTheMoment(err) {
 			return f, err
 		}
 	}

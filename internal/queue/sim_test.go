@@ -131,6 +131,16 @@ func set(names map[string]*inode, op nameOp) {
 	}
 }
 
+// haunted reports whether a file that was removed may come back.
+func (d *simFolder) haunted() bool {
+	for name := range d.onDisk {
+		if d.names[name] == nil {
+			return true
+		}
+	}
+	return slices.ContainsFunc(d.unsynced, func(op nameOp) bool { return d.names[op.name] == nil })
+}
+
 const sector = 512
 
 // landSome brings a random part of the unsynced writes to the disk, sector by
