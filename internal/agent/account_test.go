@@ -53,11 +53,11 @@ func TestNoLossIsForgottenThoughTheDiskRefusesTheLedger(t *testing.T) {
 		defer cancel()
 		return errors.Join(overflow(ctx, emit), os.Remove(path))
 	}}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	a, err := New(Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []Source{flood}})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.Run(ctx); err != nil {

@@ -133,7 +133,9 @@ func (a *Agent) openDelivery(out *output) error {
 		l.queue.Store(q)
 		out.lanes = append(out.lanes, l)
 	}
-	a.openLedger(out.lanes[0].queue.Load())
+	if err := a.openLedger(out.lanes[0].queue.Load()); err != nil {
+		return err
+	}
 	if err := a.adopt(out.lanes); err != nil {
 		return err
 	}
@@ -156,15 +158,18 @@ func (a *Agent) openDelivery(out *output) error {
 // ledgerFile remembers what is missing until the server knows, in the queue's folder.
 const ledgerFile = "missing"
 
-// openLedger opens the ledger; q is the queue of evidence. If it cannot be read
-// the agent starts even so: most of what it says lies in the queue as gap events.
-func (a *Agent) openLedger(q *queue.Queue) {
-	var err error
+// openLedger opens the ledger; q is the queue of evidence. If it is damaged the
+// agent starts even so: most of what it says lies in the queue as gap events.
+func (a *Agent) openLedger(q *queue.Queue) (err error) {
 	a.ledger, err = ledger.Open(filepath.Join(a.o.Config.Networking.QueueDir, ledgerFile), q.Stream().String(), q.Next())
-	if err != nil {
+	switch {
+	case a.ledger == nil:
+		return err
+	case err != nil:
 		a.o.Log.Error("some of what was missing before this start may never be declared", "error", err.Error())
 	}
 	a.metrics.Func("rea_undeclared_events", "Events that are lost and that no gap event tells of yet.", func() float64 { return float64(a.ledger.Untold()) })
+	return nil
 }
 
 // lettersFolder is where refused events are kept, in the queue's folder.

@@ -76,21 +76,21 @@ func New() *Ledger { return new(Ledger) }
 
 // Open returns the Ledger in the file at path, which need not be there yet, for
 // an agent whose gap events go into the given stream, in which next is the first
-// free number. If the file cannot be read the Ledger is empty and err says why; a
-// damaged file is set aside.
+// free number. If the file is damaged or cannot be read it is set aside, the Ledger
+// is empty, and err says why. If it cannot be read for a reason that may pass
+// (durable.IsOfTheMoment) there is no Ledger: an empty one would replace it.
 func Open(path, stream string, next uint64) (*Ledger, error) {
-	l := &Ledger{path: path}
-	text, err := os.ReadFile(path)
+	l := &Ledger{path: path, stream: stream}
+	text, err := durable.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		l.stream = stream
 		return l, nil
-	case err != nil:
-		l.stream = stream
-		return l, fmt.Errorf("read what is missing: %w", err)
+	case durable.IsOfTheMoment(err):
+		return nil, fmt.Errorf("read what is missing: %w", err)
+	case err == nil:
+		err = l.decode(text)
 	}
-	if err := l.decode(text); err != nil {
-		l.stream = stream
+	if err != nil {
 		return l, fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, os.Rename(path, path+".damaged")))
 	}
 	if l.stream != stream { // a crash came between that and the file
