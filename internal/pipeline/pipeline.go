@@ -75,6 +75,7 @@ type Pipeline struct {
 
 	ledger    *ledger.Ledger
 	forgetful trouble.Trouble // the ledger cannot be written
+	left      sync.WaitGroup  // lines that nobody waits for any more
 
 	mu     sync.Mutex
 	losses map[string]*trouble.Trouble // by cause
@@ -190,17 +191,28 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 	if err == nil && wait != nil {
 		err = wait(ctx)
 	}
+	m := event.Missing{
+		Stream: stream, First: first, Last: first + uint64(n) - 1, Count: uint64(n), Since: events[0].Time, Until: events[len(events)-1].Time,
+	}
 	switch {
 	case err == nil:
 		return taken, true, nil
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		if wait != nil { // they have numbers, and nobody knows yet what becomes of them
+			p.left.Go(func() { p.refused(m, wait(context.WithoutCancel(ctx))) })
+		}
 		return 0, false, err
 	}
-	p.Lost(Keep, event.Missing{
-		Cause: causeOf(err), Stream: stream, First: first, Last: first + uint64(n) - 1, Count: uint64(n),
-		Since: events[0].Time, Until: events[len(events)-1].Time,
-	}, err)
+	p.refused(m, err)
 	return taken, false, nil
+}
+
+// refused is Lost for what a keeper did not take, if it did not.
+func (p *Pipeline) refused(m event.Missing, err error) {
+	if err != nil {
+		m.Cause = causeOf(err)
+		p.Lost(Keep, m, err)
+	}
 }
 
 // encode writes events into the lane's buffer under the next numbers, until the
@@ -410,14 +422,16 @@ func (p *Pipeline) Renew(k Keeper, renew func() error) error {
 }
 
 // Close ends the handing over: when it returns nobody uses the keepers and the
-// tees any more, not even a source that was given up because it hung. What the
-// disk did not let the ledger remember is tried once more.
+// tees any more, not even a source that was given up because it hung. It waits for
+// the lines that the keepers have; these have ended, or will. What the disk did not
+// let the ledger remember is tried once more.
 func (p *Pipeline) Close() {
 	for _, l := range []*lane{p.metrics, p.evidence} {
 		l.mu.Lock()
 		l.closed = true
 		l.mu.Unlock()
 	}
+	p.left.Wait()
 	p.save()
 }
 

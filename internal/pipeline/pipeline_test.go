@@ -373,23 +373,53 @@ func (s *brokenSink) Write(_ []byte, n int) error {
 	return s.err
 }
 
-func TestEmitEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(stuck{newShelf("a", 1)}, newShelf("b", 1))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		err := b.Emit(ctx, event.Event{Kind: event.CPU, Body: text("one")})
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Emit returned %v", err)
-		}
-	})
+// A source that was given up left while the disk hung. What then becomes of its
+// lines is not forgotten.
+func TestWhatIsRefusedWhenNobodyWaitsIsDeclared(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want []string
+	}{
+		{nil, []string{"2 cpu two"}},
+		{causeError("io_error"), []string{"2 cpu two", "3 gap io_error 1 of a1-1"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			shelf := newShelf("a", 1)
+			hung := &hung{shelf: shelf, done: make(chan struct{}), err: c.err}
+			b := newBench(hung, hung)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := b.Emit(ctx, event.Event{Kind: event.CPU, Body: text("one")}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Emit returned %v", err)
+			}
+			close(hung.done)
+			synctest.Wait()
+			b.emit(t, event.CPU, "two")
+			wantSaid(t, shelf, c.want...)
+			b.Close()
+		})
+	}
 }
 
-// stuck takes lines and is never done with them.
-type stuck struct{ *shelf }
+// hung takes the first lines and says when it is done what became of them.
+type hung struct {
+	*shelf
+	done chan struct{}
+	err  error
+}
 
-func (stuck) Keep([]byte, uint64, int) (func(context.Context) error, error) {
-	return func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, nil
+func (h *hung) Keep(lines []byte, first uint64, n int) (func(context.Context) error, error) {
+	if first > 1 {
+		return h.shelf.Keep(lines, first, n)
+	}
+	return func(ctx context.Context) error {
+		select {
+		case <-h.done:
+			return h.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil
 }
 
 func TestManySourcesEmitAtOnceWithoutHoles(t *testing.T) {
