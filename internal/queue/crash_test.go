@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -34,7 +35,7 @@ func TestHistories(t *testing.T) {
 		seed = rand.Uint64() >> 1
 	}
 	t.Logf("-sim.seed=%d -sim.histories=%d", seed, *simHistories)
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a history is garbage all at once
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // a history is garbage all at once
 	start, workers := time.Now(), min(runtime.GOMAXPROCS(0), *simHistories)
 	totals, done := make([]world, workers), make([]int, workers)
 	var failed atomic.Bool
@@ -109,8 +110,8 @@ type world struct {
 	excused  map[uint64]bool   // in pages that went bad: they may be declared damaged
 	spoils   bool              // pages go bad
 	found    []Loss            // what the last start found lost, until it is told
-	records  int
-	floor    uint64 // no number below may be given again
+	sent     []Record          // by record, from 1 on
+	floor    uint64            // no number below may be given again
 
 	crashes, confirmed, refused, numbers, declared int
 }
@@ -190,7 +191,7 @@ func (w *world) step(big bool) error {
 		w.disk.fault = []float64{0, 0, 0.05, 0.3, 1}[w.rng.IntN(5)]
 		w.trace("faults: %v", w.disk.fault)
 	case n < 92:
-		w.disk.capacity = w.disk.used() + []int64{0, 4 << 10, 40 << 10, 1 << 40}[w.rng.IntN(4)]
+		w.disk.capacity = w.disk.used() + []int64{0, 4 << 10, 40 << 10, unbounded}[w.rng.IntN(4)]
 		w.trace("capacity %d, used %d", w.disk.capacity, w.disk.used())
 	case n < 95:
 		time.Sleep(fullPause)
@@ -222,11 +223,12 @@ func (w *world) append(big bool) error {
 		if big {
 			size = w.rng.IntN(w.q.MaxRecord())
 		}
-		w.records++
-		r := Record{w.next, 1 + uint32(w.rng.IntN(5)), payload(uint64(w.records)<<32|w.next, size)}
-		all = append(all, sent{w.q.Submit(r), r, w.records})
+		id := len(w.sent) + 1
+		r := Record{w.next, 1 + uint32(w.rng.IntN(5)), payload(uint64(id)<<32|w.next, size)}
+		w.sent = append(w.sent, r)
+		all = append(all, sent{w.q.Submit(r), r, id})
 		for n := r.First; n <= r.last(); n++ {
-			w.attempts[n] = append(w.attempts[n], w.records)
+			w.attempts[n] = append(w.attempts[n], id)
 			delete(w.skipped, n)
 		}
 		w.next = r.last() + 1
@@ -341,7 +343,8 @@ func (w *world) deliver() error {
 func (w *world) receive(r Record) error {
 	for n := r.First; n <= r.last(); n++ {
 		i := slices.IndexFunc(w.attempts[n], func(id int) bool {
-			return string(r.Data) == string(payload(uint64(id)<<32|r.First, len(r.Data)))
+			sent := w.sent[id-1]
+			return sent.First == r.First && bytes.Equal(sent.Data, r.Data)
 		})
 		if i < 0 {
 			return fmt.Errorf("number %d: received %.24q, appended were records %d", n, r.Data, w.attempts[n])
@@ -468,7 +471,7 @@ func (w *world) start() error {
 
 // finish repairs the disk, delivers all, and closes the account.
 func (w *world) finish() error {
-	w.disk.fault, w.disk.flaky, w.disk.deadIn, w.disk.capacity = 0, 0, 0, 1<<40
+	w.disk.fault, w.disk.flaky, w.disk.deadIn, w.disk.capacity = 0, 0, 0, unbounded
 	for patience := 100; ; {
 		records, err := w.q.Peek(nil, 16<<10)
 		if err != nil {

@@ -66,8 +66,11 @@ var (
 )
 
 func newSimFolder(rng *rand.Rand) *simFolder {
-	return &simFolder{rng: rng, names: map[string]*inode{}, onDisk: map[string]*inode{}, capacity: 1 << 40}
+	return &simFolder{rng: rng, names: map[string]*inode{}, onDisk: map[string]*inode{}, capacity: unbounded}
 }
+
+// unbounded is the capacity of a disk that nobody fills.
+const unbounded = 1 << 40
 
 // call counts a call and may fail it.
 func (d *simFolder) call(writes bool) error {
@@ -294,9 +297,12 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 		n = 0
 	} else if err != nil {
 		n = f.d.rng.IntN(n + 1)
-	} else if room := f.d.capacity - f.d.used() + blocks(int64(len(f.n.cache))); off+int64(n) > room {
-		n, err = max(0, int(room-off)), errFull
+	} else if f.d.capacity < unbounded {
+		if room := f.d.capacity - f.d.used() + blocks(int64(len(f.n.cache))); off+int64(n) > room {
+			n, err = max(0, int(room-off)), errFull
+		}
 	}
+	size := len(f.n.cache)
 	if n > 0 {
 		f.n.cache = put(f.n.cache, b[:n], off)
 		f.n.unsynced = append(f.n.unsynced, write{off, slices.Clone(b[:n])})
@@ -306,7 +312,9 @@ func (f *simFile) WriteAt(b []byte, off int64) (int, error) {
 			}
 		}
 	}
-	f.d.exceeded = max(f.d.exceeded, f.d.used()-f.d.bound)
+	if len(f.n.cache) > size {
+		f.d.exceeded = max(f.d.exceeded, f.d.used()-f.d.bound)
+	}
 	return n, err
 }
 
