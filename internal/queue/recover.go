@@ -195,10 +195,14 @@ func (q *Queue) number(m mark, found bool) {
 }
 
 // holeLocked declares the numbers from first to before end lost, but for those
-// that the cursor told.
+// that the cursor told. Of losses that it had to join nobody knows which numbers they
+// count: what is missing in their run may be told again, lest what was dropped there
+// since be silent.
 func (q *Queue) holeLocked(first, end uint64, told []Loss) {
+	full := len(told) >= markLosses
 	for _, l := range told {
-		if l.First < end && l.Last >= first {
+		joined := full && l.Count <= l.Last-l.First
+		if l.First < end && l.Last >= first && !joined {
 			q.holeLocked(first, l.First, nil)
 			first = l.Last + 1
 		}
