@@ -25,10 +25,14 @@ func (q *Queue) recover() error {
 	q.noteLocked(err)
 	var files []entry
 	for _, e := range entries {
-		if id, ok := segmentID(e.name); ok {
-			files = append(files, e)
+		id, ok := segmentID(e.name)
+		if ok {
 			q.fresh = max(q.fresh, id)
-		} else if e.name != cursorName && e.name != lockName {
+		}
+		switch {
+		case ok && !e.other:
+			files = append(files, e)
+		case e.name != cursorName && e.name != lockName:
 			q.alien += blocks(e.size)
 		}
 	}
