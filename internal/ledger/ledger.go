@@ -412,9 +412,13 @@ func (e *Entry) touches(m *event.Missing) bool {
 	return e.First == 0 && m.First == 0 || e.First != 0 && m.First != 0 && m.First <= e.Last+1 && e.First <= m.Last+1
 }
 
-// covers reports whether e says all that m does.
+// covers reports whether e says all that m does. What e names and does not count may
+// be lost only now; its first and its last number were.
 func (e *Entry) covers(m *event.Missing) bool {
-	return alike(&e.Missing, m) && m.First != 0 && e.First != 0 && e.First <= m.First && m.Last <= e.Last
+	if !alike(&e.Missing, m) || m.First == 0 || e.First == 0 || m.First < e.First || e.Last < m.Last || e.Count < m.Count {
+		return false
+	}
+	return e.Count > e.Last-e.First || m.First == e.First || m.Last == e.Last
 }
 
 // join returns an entry that says what both say.

@@ -314,6 +314,37 @@ func TestLossesStayFewAndTheirCountExact(t *testing.T) {
 	}
 }
 
+// What joined losses name and do not count may be lost later.
+func TestALossAmongJoinedOnesIsCounted(t *testing.T) {
+	joined := full(10, 60)
+	joined.Count = 20
+	more := joined
+	more.Count = 25
+	for name, c := range map[string]struct {
+		told bool
+		m    event.Missing
+		want []event.Missing
+	}{
+		"before they are told":          {false, full(30, 34), []event.Missing{more}},
+		"after":                         {true, full(30, 34), []event.Missing{full(30, 34)}},
+		"who remembered tells of them":  {false, joined, []event.Missing{joined}},
+		"or again":                      {true, joined, nil},
+		"or of the first":               {false, full(10, 14), []event.Missing{joined}},
+		"or of the last, that was told": {true, full(59, 60), nil},
+		"and of more":                   {true, more, []event.Missing{more}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBook(t)
+			b.add(joined)
+			if c.told {
+				b.tell(5)
+			}
+			b.add(c.m)
+			b.wantToTell(c.want...)
+		})
+	}
+}
+
 func TestLossesNotedInAnyOrderAreOne(t *testing.T) {
 	b := newBook(t)
 	for _, n := range []uint64{3, 1, 5, 6, 2, 4} {

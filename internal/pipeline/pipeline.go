@@ -75,7 +75,7 @@ type Pipeline struct {
 
 	ledger    *ledger.Ledger
 	forgetful trouble.Trouble // the ledger cannot be written
-	left      sync.WaitGroup  // lines that nobody waits for any more
+	onWay     sync.WaitGroup  // lines of which nobody knows yet what becomes of them
 
 	mu     sync.Mutex
 	losses map[string]*trouble.Trouble // by cause
@@ -187,6 +187,10 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 	}
 	stream := l.keeper.Stream() // Renew may change it while this waits
 	wait, err := l.keeper.Keep(l.buf, first, n)
+	if wait != nil {
+		p.onWay.Add(1) // before Close can close the lane
+		defer p.onWay.Done()
+	}
 	l.mu.Unlock()
 	if err == nil && wait != nil {
 		err = wait(ctx)
@@ -198,8 +202,8 @@ func (p *Pipeline) keep(ctx context.Context, l *lane, events []event.Event) (tak
 	case err == nil:
 		return taken, true, nil
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		if wait != nil { // they have numbers, and nobody knows yet what becomes of them
-			p.left.Go(func() { p.refused(m, wait(context.WithoutCancel(ctx))) })
+		if wait != nil { // they have numbers, and may be refused though nobody waits any more
+			p.onWay.Go(func() { p.refused(m, wait(context.WithoutCancel(ctx))) })
 		}
 		return 0, false, err
 	}
@@ -431,7 +435,7 @@ func (p *Pipeline) Close() {
 		l.closed = true
 		l.mu.Unlock()
 	}
-	p.left.Wait()
+	p.onWay.Wait()
 	p.save()
 }
 

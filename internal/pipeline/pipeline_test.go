@@ -401,6 +401,25 @@ func TestWhatIsRefusedWhenNobodyWaitsIsDeclared(t *testing.T) {
 	}
 }
 
+// What becomes of lines that the keeper still has is in the account when Close
+// returns, whoever waits for them.
+func TestCloseWaitsForWhatIsOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := &hung{shelf: newShelf("a", 1), done: make(chan struct{}), err: causeError("io_error")}
+		b := newBench(hung, hung)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go func() { _ = b.Emit(ctx, event.Event{Kind: event.CPU, Body: text("one")}) }()
+		synctest.Wait()
+		time.AfterFunc(time.Minute, func() { close(hung.done) })
+		b.Close()
+		if n := b.Undeclared(); n != 1 {
+			t.Errorf("when it is closed %d events are known to be lost", n)
+		}
+		synctest.Wait()
+	})
+}
+
 // hung takes the first lines and says when it is done what became of them.
 type hung struct {
 	*shelf

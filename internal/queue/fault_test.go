@@ -848,3 +848,51 @@ func TestAStartGivesUpNothingThatItMayNotOpen(t *testing.T) {
 		}
 	}
 }
+
+// Undeclared losses that were joined name numbers that lie in the queue. When these
+// are dropped as well, and a kill comes before the cursor can say so, they are not
+// taken for some that were counted before.
+func TestWhatIsDroppedAmongJoinedLossesIsDeclared(t *testing.T) {
+	d := newSimFolder(rand.New(rand.NewPCG(1, 1)))
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes, SegmentBytes: block}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop := func(n int) {
+		for ; n > 0; n-- {
+			for len(q.lossy) == 0 {
+				add(t, q, q.Next(), 1, 3000)
+			}
+			<-q.lossy
+		}
+	}
+	add(t, q, 1, 1, 3000)
+	var pinned uint64 // on its way while those behind it are dropped
+	for n := range markLosses + 2 {
+		pinned = peekAll(t, q, 1)[0]
+		drop(2 + max(0, markLosses-n))
+		if n < markLosses+1 {
+			if err := q.Ack(pinned); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	restart := func() {
+		d.kill()
+		q = openSim(t, d)
+		<-q.lossy
+	}
+	restart()
+	if !slices.ContainsFunc(q.losses, func(l Loss) bool { return l.First < pinned && pinned < l.Last }) {
+		t.Fatalf("number %d is not among the joined losses %+v: this test shows nothing", pinned, q.losses)
+	}
+	drop(1)
+	restart()
+	arrived, declared := uint64(markLosses+1+len(drain(t, q))), uint64(0)
+	for _, l := range q.Losses() {
+		declared += l.Count
+	}
+	if arrived+declared < q.Next()-1 {
+		t.Errorf("of %d numbers %d arrived and %d are declared", q.Next()-1, arrived, declared)
+	}
+}

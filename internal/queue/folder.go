@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -32,8 +33,9 @@ type file interface {
 
 // An entry is a name in the folder.
 type entry struct {
-	name string
-	size int64
+	name  string
+	size  int64
+	other bool // than a file: to open it may not end, and to remove it may not work
 }
 
 const lockName = "lock"
@@ -54,7 +56,7 @@ func (d osFolder) List() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", d, err)
 		}
-		entries = append(entries, entry{n.Name(), info.Size()})
+		entries = append(entries, entry{n.Name(), info.Size(), info.Mode().Type()&^fs.ModeIrregular != 0})
 	}
 	return entries, nil
 }

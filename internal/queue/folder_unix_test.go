@@ -25,3 +25,32 @@ func TestAFolderDoesNotFollowLinks(t *testing.T) {
 		}
 	}
 }
+
+// What is no file is not of the queue, whatever its name: it is neither opened,
+// which might not end, nor removed to make room, which might not work.
+func TestWhatIsNoFileIsLeftAlone(t *testing.T) {
+	for what, make := range map[string]func(path string) error{
+		"a folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+		"a pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"a link":   func(path string) error { return os.Symlink("cursor", path) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, segmentName(1))
+			if err := make(name); err != nil {
+				t.Fatal(err)
+			}
+			q := mustOpen(t, Options{Dir: dir, MaxBytes: MinBytes})
+			for n := range uint64(100) {
+				add(t, q, n+1, 1, 3000)
+			}
+			q = reopen(t, q)
+			if got := drain(t, q); len(got) < 10 || got[len(got)-1] != 100 {
+				t.Errorf("drained %v", got)
+			}
+			if _, err := os.Lstat(name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -382,7 +382,7 @@ func (d shared) List() (entries []entry, err error) {
 			return nil, err
 		}
 		if info.Mode().IsRegular() {
-			entries = append(entries, entry{n.Name(), info.Size()})
+			entries = append(entries, entry{name: n.Name(), size: info.Size()})
 		}
 	}
 	return entries, nil

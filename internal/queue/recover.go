@@ -25,10 +25,14 @@ func (q *Queue) recover() error {
 	q.noteLocked(err)
 	var files []entry
 	for _, e := range entries {
-		if id, ok := segmentID(e.name); ok {
-			files = append(files, e)
+		id, ok := segmentID(e.name)
+		if ok {
 			q.fresh = max(q.fresh, id)
-		} else if e.name != cursorName && e.name != lockName {
+		}
+		switch {
+		case ok && !e.other:
+			files = append(files, e)
+		case e.name != cursorName && e.name != lockName:
 			q.alien += blocks(e.size)
 		}
 	}
@@ -195,10 +199,14 @@ func (q *Queue) number(m mark, found bool) {
 }
 
 // holeLocked declares the numbers from first to before end lost, but for those
-// that the cursor told.
+// that the cursor told. Of losses that it had to join nobody knows which numbers they
+// count: what is missing in their run may be told again, lest what was dropped there
+// since be silent.
 func (q *Queue) holeLocked(first, end uint64, told []Loss) {
+	full := len(told) >= markLosses
 	for _, l := range told {
-		if l.First < end && l.Last >= first {
+		joined := full && l.Count <= l.Last-l.First
+		if l.First < end && l.Last >= first && !joined {
 			q.holeLocked(first, l.First, nil)
 			first = l.Last + 1
 		}

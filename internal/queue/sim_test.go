@@ -205,7 +205,7 @@ func (d *simFolder) Lock() (io.Closer, error) {
 func (d *simFolder) List() (entries []entry, err error) {
 	for _, name := range slices.Sorted(maps.Keys(d.names)) {
 		n := d.names[name]
-		entries = append(entries, entry{name, int64(len(n.cache))})
+		entries = append(entries, entry{name: name, size: int64(len(n.cache))})
 	}
 	return entries, d.call(false)
 }
