@@ -199,14 +199,12 @@ func (q *Queue) number(m mark, found bool) {
 }
 
 // holeLocked declares the numbers from first to before end lost, but for those
-// that the cursor told. Of losses that it had to join nobody knows which numbers they
-// count: what is missing in their run may be told again, lest what was dropped there
-// since be silent.
+// that the cursor told. Of a run that counts fewer than it names, of losses that had
+// to be joined, nobody knows which: what is missing in it may be told again, lest
+// what was dropped there since be silent.
 func (q *Queue) holeLocked(first, end uint64, told []Loss) {
-	full := len(told) >= markLosses
 	for _, l := range told {
-		joined := full && l.Count <= l.Last-l.First
-		if l.First < end && l.Last >= first && !joined {
+		if l.First < end && l.Last >= first && l.Count > l.Last-l.First {
 			q.holeLocked(first, l.First, nil)
 			first = l.Last + 1
 		}
