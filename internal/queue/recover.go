@@ -12,7 +12,7 @@ import (
 )
 
 // recover builds the state from what lies in the folder. It fails if the folder
-// cannot be listed, or a file in it not be opened for a reason that may pass.
+// cannot be listed, or a file in it not be opened or read for a reason that may pass.
 func (q *Queue) recover() error {
 	entries, err := q.dir.List()
 	if err != nil {
@@ -40,7 +40,9 @@ func (q *Queue) recover() error {
 	slices.SortFunc(files, func(a, b entry) int { return strings.Compare(b.name, a.name) })
 	q.stream = m.stream
 	if !found {
-		q.stream = q.streamOf(files)
+		if q.stream, err = q.streamOf(files); err != nil {
+			return err
+		}
 	}
 	if err := q.load(files); err != nil {
 		return err
@@ -59,29 +61,35 @@ func (q *Queue) recover() error {
 	return nil
 }
 
-// streamOf returns the id that the newest segment names, or a new one.
-func (q *Queue) streamOf(newestFirst []entry) (s Stream) {
+// streamOf returns the id that the newest segment names, or a new one. It fails if
+// one that may name it cannot be opened or read for a reason that may pass.
+func (q *Queue) streamOf(newestFirst []entry) (s Stream, err error) {
 	for _, e := range newestFirst {
 		id, _ := segmentID(e.name)
-		if h, ok := q.readHeader(e.name); ok && h.id == id {
-			return h.stream
+		h, ok, err := q.readHeader(e.name)
+		if durable.IsOfTheMoment(err) {
+			return s, err
+		}
+		if ok && h.id == id {
+			return h.stream, nil
 		}
 	}
 	rand.Read(s[:]) // never fails: crypto/rand
-	return s
+	return s, nil
 }
 
-func (q *Queue) readHeader(name string) (header, bool) {
+func (q *Queue) readHeader(name string) (h header, ok bool, err error) {
 	f, err := openAgain(q.dir, name)
 	if err != nil {
-		return header{}, false
+		return h, false, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
 	var b [headerSize]byte
 	if err := readAgain(f, b[:], 0); err != nil {
-		return header{}, false
+		return h, false, fmt.Errorf("read segment: %w", err)
 	}
-	return decodeHeader(b[:])
+	h, ok = decodeHeader(b[:])
+	return h, ok, nil
 }
 
 // load lists the segments. It goes from the newest to the oldest, since what a
@@ -143,6 +151,9 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, error) {
 		s.base = h.base
 	}
 	s.loadFrames(&sc, bound)
+	if durable.IsOfTheMoment(sc.err) {
+		return nil, fmt.Errorf("read segment: %w", sc.err)
+	}
 	q.noteLocked(sc.err)
 	if sc.blind > s.end {
 		q.hide(bound, s.last+1, e.size-s.end)
