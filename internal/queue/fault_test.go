@@ -1005,3 +1005,42 @@ func TestAReaderWaitsForWhatCannotBeReadAtTheMoment(t *testing.T) {
 		t.Errorf("drained %v, losses %+v", got, q.Losses())
 	}
 }
+
+// A holding folder does not remove the file that is named.
+type holding struct {
+	*simFolder
+	file string
+}
+
+func (d *holding) Remove(name string) error {
+	if name == d.file {
+		return &fs.PathError{Op: "remove", Path: name, Err: syscall.EBUSY}
+	}
+	return d.simFolder.Remove(name)
+}
+
+// On Windows nobody can remove a file that somebody has open. That keeps its own
+// room, and not that of all that is delivered behind it.
+func TestAFileThatIsHeldKeepsNoOtherFromBeingRemoved(t *testing.T) {
+	d := &holding{newSimFolder(rand.New(rand.NewPCG(1, 1))), segmentName(2)}
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(100) {
+		add(t, q, n+1, 1, 3000)
+		if got := drain(t, q); !slices.Equal(got, []uint64{n + 1}) {
+			t.Fatalf("drained %v", got)
+		}
+	}
+	if l := q.Losses(); len(l) > 0 || len(q.segments) > 3 {
+		t.Errorf("losses %+v, %d segments", l, len(q.segments))
+	}
+	d.file = ""
+	add(t, q, 101, 1, 3000)
+	add(t, q, 102, 1, 6000)
+	drain(t, q)
+	if d.names[segmentName(2)] != nil || len(q.segments) > 2 {
+		t.Errorf("%d segments, the one that was held is there: %v", len(q.segments), d.names[segmentName(2)] != nil)
+	}
+}

@@ -411,7 +411,8 @@ func (q *Queue) doneLocked() (done []*segment) {
 }
 
 // removeDone removes segments, the oldest first. What was cut off one that is not
-// sealed must not outlive the segments behind it.
+// sealed must not outlive the segments behind it; one that is sealed, and that
+// somebody holds, keeps no other.
 func (q *Queue) removeDone(done []*segment) (err error) {
 	if q.hasGhosts() {
 		if err := q.syncFolder(); err != nil {
@@ -419,8 +420,12 @@ func (q *Queue) removeDone(done []*segment) (err error) {
 		}
 	}
 	for _, s := range done {
-		if err = q.remove(s); err != nil {
-			break
+		if failed := q.remove(s); failed != nil {
+			err = failed
+			if !s.sealed {
+				break
+			}
+			continue
 		}
 		q.mu.Lock()
 		q.dropLocked(s)
