@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -350,4 +351,13 @@ func openQueue(t *testing.T, dir string) *queue.Queue {
 		t.Fatal(err)
 	}
 	return q
+}
+
+func TestAFileOfAnotherAccountSaysWhatToDo(t *testing.T) {
+	for err, want := range map[error]bool{fs.ErrPermission: true, fs.ErrNotExist: false} {
+		got := ours(fmt.Errorf("open queue: %w", err))
+		if !errors.Is(got, err) || strings.Contains(got.Error(), "must belong to the account") != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
 }
