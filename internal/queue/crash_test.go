@@ -111,6 +111,7 @@ type world struct {
 	found    []Loss            // what the last start found lost, until it is told
 	records  int
 	floor    uint64 // no number below may be given again
+	acked    uint64 // the highest that a start knew
 
 	crashes, confirmed, refused, numbers, declared int
 }
@@ -397,7 +398,8 @@ func (w *world) takeLosses() error {
 				w.heard[n] = "some of a run, " + l.Cause
 			}
 		}
-		if l.Cause == CauseDamaged && l.Count > may {
+		again := len(found) >= markLosses && l.First <= w.acked // perhaps: nobody knows what joined losses count
+		if l.Cause == CauseDamaged && l.Count > may && !again {
 			return fmt.Errorf("%d numbers of a run may be damaged, the others were confirmed: %+v", may, l)
 		}
 	}
@@ -459,6 +461,7 @@ func (w *world) start() error {
 	}
 	w.trace("started: next %d, acked %d, %+v", q.Next(), q.acked, q.Stats())
 	w.stream = q.Stream()
+	w.acked = max(w.acked, q.acked)
 	clear(w.seen)
 	clear(w.heard)
 	w.found = slices.Clone(q.losses)

@@ -924,6 +924,38 @@ func TestWhatIsDroppedAmongJoinedLossesIsDeclared(t *testing.T) {
 	}
 }
 
+func TestJoinedLossesTellOfWhatTheyCertainlyCount(t *testing.T) {
+	others := make([]Loss, markLosses-2)
+	for i := range others {
+		n := uint64(10*i + 1)
+		others[i] = Loss{Cause: CauseDiskFull, First: n, Last: n + 1, Count: 2}
+	}
+	between := Loss{Cause: CauseQueueFull, First: 182, Last: 186, Count: 5}
+	for name, c := range map[string]struct {
+		few    bool // losses: none was joined, the writer jumped over numbers
+		acked  uint64
+		counts uint64 // of the numbers from 176 to 190
+		want   []hole
+	}{
+		"all that is missing":   {false, 175, 10, nil},
+		"less":                  {false, 175, 9, []hole{{176, 182}, {187, 191}}},
+		"all, delivered or not": {false, 178, 10, nil},
+		"perhaps what came before what is missing": {false, 178, 9, []hole{{179, 182}, {187, 191}}},
+		"all but those that were jumped over":      {true, 175, 9, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := append(slices.Clone(others), Loss{Cause: CauseDamaged, First: 176, Last: 190, Count: c.counts}, between)
+			if c.few {
+				told = told[1:]
+			}
+			got := untold([]hole{{c.acked + 1, 191}, {300, 300}}, told, c.acked)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 // A busy folder does not give back what lies in the file that is named, and says why.
 type busyFolder struct {
 	*simFolder

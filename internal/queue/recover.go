@@ -198,34 +198,76 @@ func (q *Queue) number(m mark, found bool) {
 	q.tail = q.next
 	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
 	q.losses, q.withheld = slices.Clone(m.losses), true
-	expected := q.acked + 1
-	for _, s := range q.segments {
-		if s.records > 0 {
-			q.holeLocked(expected, s.base, m.losses)
-			expected = max(expected, s.last+1)
-		}
+	for _, h := range untold(q.holes(), m.losses, q.acked) {
+		q.holeLocked(h)
 	}
-	q.holeLocked(expected, q.next, m.losses)
 	q.withheld = len(q.losses) > 0
 }
 
-// holeLocked declares the numbers from first to before end lost, but for those
-// that the cursor told. Of losses that it had to join nobody knows which numbers they
-// count: what is missing in their run may be told again, lest what was dropped there
-// since be silent.
-func (q *Queue) holeLocked(first, end uint64, told []Loss) {
-	full := len(told) >= markLosses
-	for _, l := range told {
-		joined := full && l.Count <= l.Last-l.First
-		if l.First < end && l.Last >= first && !joined {
-			q.holeLocked(first, l.First, nil)
-			first = l.Last + 1
+// A hole is numbers that no segment holds, from first to before end.
+type hole struct{ first, end uint64 }
+
+// holes returns those behind what is acknowledged.
+func (q *Queue) holes() (list []hole) {
+	expected := q.acked + 1
+	for _, s := range q.segments {
+		if s.records > 0 {
+			list = append(list, hole{expected, s.base})
+			expected = max(expected, s.last+1)
 		}
 	}
-	for first < end {
-		cause, to := CauseDamaged, end
+	return append(list, hole{expected, q.next})
+}
+
+// untold returns what of the holes the cursor did not tell. Of losses that it had to
+// join nobody knows which numbers they count: they tell of the holes in their run if
+// they count all that may be lost in it. If not, some of it is told again, lest what
+// was dropped there since be silent.
+func untold(holes []hole, told []Loss, acked uint64) []hole {
+	var joined []Loss
+	if len(told) >= markLosses {
+		alone := func(l Loss) bool { return l.Count > l.Last-l.First }
+		joined = slices.DeleteFunc(slices.Clone(told), alone)
+		told = slices.DeleteFunc(slices.Clone(told), func(l Loss) bool { return !alone(l) })
+	}
+	holes = without(holes, told)
+	joined = slices.DeleteFunc(joined, func(l Loss) bool {
+		lost := min(max(acked+1, l.First), l.Last+1) - l.First // or delivered
+		for _, h := range holes {
+			if from, to := max(h.first, l.First), min(h.end, l.Last+1); from < to {
+				lost += to - from
+			}
+		}
+		return lost > l.Count
+	})
+	return without(holes, joined)
+}
+
+// without takes losses, which are in order, out of holes.
+func without(holes []hole, losses []Loss) (rest []hole) {
+	for _, h := range holes {
+		for _, l := range losses {
+			if l.First >= h.end || l.Last < h.first {
+				continue
+			}
+			if h.first < l.First {
+				rest = append(rest, hole{h.first, l.First})
+			}
+			h.first = l.Last + 1
+		}
+		if h.first < h.end {
+			rest = append(rest, h)
+		}
+	}
+	return rest
+}
+
+// holeLocked declares the numbers of a hole lost.
+func (q *Queue) holeLocked(h hole) {
+	for first := h.first; first < h.end; {
+		cause, to := CauseDamaged, h.end
 		if first <= q.dropped {
-			cause, to = CauseQueueFull, min(end, q.dropped+1)
+			cause, to = CauseQueueFull, min(h.end, q.dropped+1)
 		}
 		q.loseLocked(Loss{Cause: cause, First: first, Last: to - 1, Count: to - first})
 		first = to
