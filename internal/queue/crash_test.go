@@ -290,7 +290,7 @@ func (w *world) spoil() {
 	}
 	p := w.rng.Int64N((int64(len(n.cache)) + page - 1) / page)
 	id, ok := segmentID(name)
-	if p == 0 && (w.disk.haunted() || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
+	if p == 0 && (w.disk.haunted(name) || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
 		return // the base alone voids what a failed write left there: two faults, too
 	}
 	if n.bad == nil {
