@@ -14,6 +14,7 @@ import (
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/ship"
+	"github.com/rea-agent/rea/internal/trouble"
 )
 
 // A lane is a queue on disk with its name, and who fills and empties it. It
@@ -139,6 +140,9 @@ func (l *lane) Renew(ctx context.Context) (*queue.Queue, error) {
 	err := l.agent.pipeline.Renew(l.writer, func() error {
 		return l.writer.Renew(ctx, func(old *queue.Queue) (*queue.Queue, error) {
 			renewed, err := old.Renew(func(fresh *queue.Queue) error { return l.move(ctx, old, fresh) })
+			if renewed == nil {
+				renewed, err = l.reopen(ctx, old, err)
+			}
 			if renewed != nil {
 				l.switchTo(renewed)
 			}
@@ -147,6 +151,32 @@ func (l *lane) Renew(ctx context.Context) (*queue.Queue, error) {
 	})
 	signal(l.renewed)
 	return l.queue.Load(), err
+}
+
+// reopen opens what lies in the place of a queue that was closed to be renewed and
+// could not be opened again, because of err. It tries until ctx ends: without a queue
+// all that comes would be refused.
+func (l *lane) reopen(ctx context.Context, closed *queue.Queue, err error) (*queue.Queue, error) {
+	var tried trouble.Trouble
+	for {
+		if tried.Failed("") {
+			l.agent.o.Log.Error("the queue cannot be opened, and events wait for it", "lane", l.name, "error", err.Error())
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return nil, err
+		}
+		q, failed := closed.Reopen()
+		switch {
+		case failed != nil:
+			err = failed
+		case q.Stream() == closed.Stream():
+			return q, err
+		default:
+			return q, nil
+		}
+	}
 }
 
 // move fills the queue of the new stream. What it notes as missing is told once

@@ -8,16 +8,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/ledger"
+	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -283,5 +287,77 @@ func wantAllKnown(t *testing.T, dir string) {
 	}
 	if q.Next < 700 {
 		t.Fatalf("only %d numbers: nothing was given up", q.Next)
+	}
+}
+
+// A renewal closes the queue, and may not be able to open what lies there then: for
+// want of a descriptor, or while a scanner has a file. Events wait until it can.
+func TestAQueueThatCouldNotBeOpenedAfterARenewalIsTriedAgain(t *testing.T) {
+	refused := errors.New("too many open files")
+	for name, c := range map[string]struct {
+		renewed bool // before it could not be opened
+		want    error
+	}{
+		"it is the new one": {true, nil},
+		"it is the old one": {false, refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "evidence")
+			closed := openQueue(t, dir)
+			if err := closed.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if c.renewed {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held := openQueue(t, dir) // who has it is in the way
+			var said bytes.Buffer
+			l := &lane{name: "evidence", agent: &Agent{o: Options{Log: slog.New(slog.NewTextHandler(&said, nil))}}}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 3*lookAgain)
+				defer cancel()
+				if q, err := l.reopen(ctx, closed, refused); q != nil || err == nil {
+					t.Errorf("opened what another has: %v", err)
+				}
+				time.AfterFunc(3*lookAgain, func() {
+					if err := held.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+				q, err := l.reopen(t.Context(), closed, refused)
+				if q == nil || (err != nil) != (c.want != nil) || q.Stream() != held.Stream() {
+					t.Fatalf("opened %v: %v", q, err)
+				}
+				if err := q.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			if !strings.Contains(said.String(), "events wait") {
+				t.Errorf("said: %s", &said)
+			}
+		})
+	}
+}
+
+func openQueue(t *testing.T, dir string) *queue.Queue {
+	t.Helper()
+	q, err := queue.Open(queue.Options{Dir: dir, MaxBytes: queue.MinBytes, Metrics: new(metric.Set), Lane: "evidence"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Append(t.Context(), queue.Record{First: q.Next(), Count: 1, Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func TestAFileOfAnotherAccountSaysWhatToDo(t *testing.T) {
+	for err, want := range map[error]bool{fs.ErrPermission: true, fs.ErrNotExist: false} {
+		got := ours(fmt.Errorf("open queue: %w", err))
+		if !errors.Is(got, err) || strings.Contains(got.Error(), "must belong to the account") != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"net/http"
@@ -123,7 +124,7 @@ func (a *Agent) openDelivery(out *output) error {
 			Dir: filepath.Join(n.QueueDir, l.name), MaxBytes: bytes, MinFreeBytes: n.QueueMinFreeBytes, Metrics: a.metrics, Lane: l.name,
 		})
 		if err != nil {
-			err = fmt.Errorf("queue of %s: %w", l.name, err)
+			err = fmt.Errorf("queue of %s: %w", l.name, ours(err))
 			if errors.Is(err, durable.ErrLocked) {
 				err = &kind{err, ErrBusy}
 			}
@@ -134,7 +135,7 @@ func (a *Agent) openDelivery(out *output) error {
 		out.lanes = append(out.lanes, l)
 	}
 	if err := a.openLedger(out.lanes[0].queue.Load()); err != nil {
-		return err
+		return ours(err)
 	}
 	if err := a.adopt(out.lanes); err != nil {
 		return err
@@ -153,6 +154,15 @@ func (a *Agent) openDelivery(out *output) error {
 		}
 	}
 	return nil
+}
+
+// ours says what to do where the files of the agent are those of another account,
+// under which it ran before.
+func ours(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: what lies in the queue's folder must belong to the account that the agent runs as", err)
 }
 
 // ledgerFile remembers what is missing until the server knows, in the queue's folder.

@@ -112,6 +112,7 @@ type world struct {
 	found    []Loss            // what the last start found lost, until it is told
 	sent     []Record          // by record, from 1 on
 	floor    uint64            // no number below may be given again
+	acked    uint64            // the highest that a start knew
 
 	crashes, confirmed, refused, numbers, declared int
 }
@@ -291,7 +292,7 @@ func (w *world) spoil() {
 	}
 	p := w.rng.Int64N((int64(len(n.cache)) + page - 1) / page)
 	id, ok := segmentID(name)
-	if p == 0 && (w.disk.haunted() || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
+	if p == 0 && (w.disk.haunted(name) || slices.ContainsFunc(w.q.segments, func(s *segment) bool { return s.id < id && !s.sealed })) {
 		return // the base alone voids what a failed write left there: two faults, too
 	}
 	if n.bad == nil {
@@ -400,7 +401,8 @@ func (w *world) takeLosses() error {
 				w.heard[n] = "some of a run, " + l.Cause
 			}
 		}
-		if l.Cause == CauseDamaged && l.Count > may {
+		again := l.Count < run && l.First <= w.acked // perhaps: nobody knows what joined losses count
+		if l.Cause == CauseDamaged && l.Count > may && !again {
 			return fmt.Errorf("%d numbers of a run may be damaged, the others were confirmed: %+v", may, l)
 		}
 	}
@@ -462,6 +464,7 @@ func (w *world) start() error {
 	}
 	w.trace("started: next %d, acked %d, %+v", q.Next(), q.acked, q.Stats())
 	w.stream = q.Stream()
+	w.acked = max(w.acked, q.acked)
 	clear(w.seen)
 	clear(w.heard)
 	w.found = slices.Clone(q.losses)

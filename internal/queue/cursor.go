@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"github.com/rea-agent/rea/internal/durable"
 )
 
 const cursorName = "cursor"
@@ -36,7 +38,11 @@ func (c *cursor) load() (m mark, found bool, err error) {
 	var b [slotSize]byte
 	valid := 0
 	for slot := range int64(2) {
-		if err := readAgain(f, b[:], slot*slotGap); err != nil {
+		err := readAgain(f, b[:], slot*slotGap)
+		if durable.IsOfTheMoment(err) {
+			return mark{}, false, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())
+		}
+		if err != nil {
 			continue // a slot that was never written, or is lost
 		}
 		got, generation, ok := decodeMark(b[:])

@@ -762,13 +762,18 @@ func TestAnAcknowledgementMayMeetAFailedWrite(t *testing.T) {
 // says why.
 type shy struct {
 	*simFolder
-	why  error
-	file string
+	why   error
+	file  string
+	times int // that it fails; 0 is always
 }
 
 func (d *shy) Open(name string, write bool) (file, error) {
 	if d.why != nil && !write && (name == d.file || d.file == "" && name != cursorName) {
-		return nil, d.why
+		why := d.why
+		if d.times--; d.times == 0 {
+			d.why = nil
+		}
+		return nil, why
 	}
 	return d.simFolder.Open(name, write)
 }
@@ -809,6 +814,28 @@ func TestOnlyWhatIsGoneIsGivenUp(t *testing.T) {
 			}
 			if losses := q.Losses(); (len(losses) == 1) != c.lost || len(losses) > 1 {
 				t.Errorf("declared: %+v", losses)
+			}
+		})
+	}
+}
+
+// Without a cursor the newest segment says which queue it is. That it could not be
+// opened for a moment does not make another queue of it, to which nothing belongs.
+func TestAQueueIsNotAnotherOneBecauseItsSegmentCouldNotBeOpened(t *testing.T) {
+	for _, why := range ofTheMoment() {
+		t.Run(why.Error(), func(t *testing.T) {
+			d := &shy{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1))), file: segmentName(1)}
+			q := openSim(t, d.simFolder)
+			add(t, q, 1, 1, 100)
+			d.kill()
+			delete(d.names, cursorName)
+			d.why, d.times = fmt.Errorf("open %s: %w", d.file, why), 1
+			q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+			if err != nil {
+				q = openSim(t, d.simFolder)
+			}
+			if got := drain(t, q); !slices.Equal(got, []uint64{1}) {
+				t.Errorf("opened with %v, drained %v", err, got)
 			}
 		})
 	}
@@ -894,5 +921,153 @@ func TestWhatIsDroppedAmongJoinedLossesIsDeclared(t *testing.T) {
 	}
 	if arrived+declared < q.Next()-1 {
 		t.Errorf("of %d numbers %d arrived and %d are declared", q.Next()-1, arrived, declared)
+	}
+}
+
+func TestJoinedLossesTellOfWhatTheyCertainlyCount(t *testing.T) {
+	others := make([]Loss, markLosses-2)
+	for i := range others {
+		n := uint64(10*i + 1)
+		others[i] = Loss{Cause: CauseDiskFull, First: n, Last: n + 1, Count: 2}
+	}
+	between := Loss{Cause: CauseQueueFull, First: 182, Last: 186, Count: 5}
+	for name, c := range map[string]struct {
+		acked  uint64
+		counts uint64 // of the numbers from 176 to 190
+		want   []hole
+	}{
+		"all that is missing":   {175, 10, nil},
+		"less":                  {175, 9, []hole{{176, 182}, {187, 191}}},
+		"all, delivered or not": {178, 10, nil},
+		"perhaps what came before what is missing": {178, 9, []hole{{179, 182}, {187, 191}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			told := append(slices.Clone(others), Loss{Cause: CauseDamaged, First: 176, Last: 190, Count: c.counts}, between)
+			got := untold([]hole{{c.acked + 1, 191}, {300, 300}}, told, c.acked)
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// A busy folder does not give back what lies in the file that is named, and says why.
+type busyFolder struct {
+	*simFolder
+	why  error
+	file string
+}
+
+type busyFile struct {
+	file
+	d    *busyFolder
+	name string
+}
+
+func (d *busyFolder) Open(name string, write bool) (file, error) {
+	f, err := d.simFolder.Open(name, write)
+	return busyFile{f, d, name}, err
+}
+
+func (f busyFile) ReadAt(b []byte, off int64) (int, error) {
+	if f.d.why != nil && f.name == f.d.file {
+		return 0, &fs.PathError{Op: "read", Path: f.name, Err: f.d.why}
+	}
+	return f.file.ReadAt(b, off)
+}
+
+// What cannot be read because memory is short, or because somebody has locked it, is
+// as it was: neither a start nor a reader gives it up.
+func TestNothingIsGivenUpThatCannotBeReadAtTheMoment(t *testing.T) {
+	moment := []error{syscall.ENOMEM, syscall.EAGAIN}
+	if runtime.GOOS == "windows" { // not enough memory, locked, no resources
+		moment = []error{syscall.Errno(8), syscall.Errno(33), syscall.Errno(1450)}
+	}
+	for _, name := range []string{cursorName, segmentName(1), segmentName(2)} {
+		for _, why := range moment {
+			t.Run(fmt.Sprint(name, why), func(t *testing.T) {
+				d := &busyFolder{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1))), file: name}
+				q := openSim(t, d.simFolder)
+				add(t, q, 1, 1, 100)
+				if err := q.Close(); err != nil {
+					t.Fatal(err)
+				}
+				q = openSim(t, d.simFolder)
+				add(t, q, 2, 1, 100)
+				d.kill()
+				d.why = why
+				_, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+				if !errors.Is(err, why) || !strings.Contains(err.Error(), name) {
+					t.Errorf("got %v", err)
+				}
+				d.why = nil
+				q = openSim(t, d.simFolder)
+				if got := drain(t, q); !slices.Equal(got, []uint64{1, 2}) {
+					t.Errorf("drained %v", got)
+				}
+				if l := q.Losses(); len(l) > 0 {
+					t.Errorf("losses %+v", l)
+				}
+			})
+		}
+	}
+}
+
+func TestAReaderWaitsForWhatCannotBeReadAtTheMoment(t *testing.T) {
+	d := &busyFolder{simFolder: newSimFolder(rand.New(rand.NewPCG(1, 1))), file: segmentName(1)}
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, q, 1, 1, 100)
+	for _, d.why = range ofTheMoment() {
+		for range 3 * maxStrikes {
+			if _, err := q.Peek(nil, 1); !errors.Is(err, d.why) || q.Stats().State != "io_error" {
+				t.Fatalf("got %v, the state is %s", err, q.Stats().State)
+			}
+		}
+	}
+	d.why = nil
+	if got := drain(t, q); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("drained %v, losses %+v", got, q.Losses())
+	}
+}
+
+// A holding folder does not remove the file that is named.
+type holding struct {
+	*simFolder
+	file string
+}
+
+func (d *holding) Remove(name string) error {
+	if name == d.file {
+		return &fs.PathError{Op: "remove", Path: name, Err: syscall.EBUSY}
+	}
+	return d.simFolder.Remove(name)
+}
+
+// On Windows nobody can remove a file that somebody has open. That keeps its own
+// room, and not that of all that is delivered behind it.
+func TestAFileThatIsHeldKeepsNoOtherFromBeingRemoved(t *testing.T) {
+	d := &holding{newSimFolder(rand.New(rand.NewPCG(1, 1))), segmentName(2)}
+	q, err := open(Options{Dir: "sim", MaxBytes: MinBytes}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(100) {
+		add(t, q, n+1, 1, 3000)
+		if got := drain(t, q); !slices.Equal(got, []uint64{n + 1}) {
+			t.Fatalf("drained %v", got)
+		}
+	}
+	if l := q.Losses(); len(l) > 0 || len(q.segments) > 3 {
+		t.Errorf("losses %+v, %d segments", l, len(q.segments))
+	}
+	d.file = ""
+	add(t, q, 101, 1, 3000)
+	add(t, q, 102, 1, 6000)
+	drain(t, q)
+	if d.names[segmentName(2)] != nil || len(q.segments) > 2 {
+		t.Errorf("%d segments, the one that was held is there: %v", len(q.segments), d.names[segmentName(2)] != nil)
 	}
 }

@@ -161,8 +161,8 @@ type flying struct {
 // starts: what is damaged is in Losses, what is not of this queue is left
 // alone, and a Renew that was cut short is completed or undone. It fails if
 // another process has the folder (durable.ErrLocked), if the folder cannot be made,
-// locked and listed, or if a file in it cannot be opened for a reason that may pass
-// (durable.IsOfTheMoment): it would give up what is whole.
+// locked and listed, or if a file in it cannot be opened or read for a reason that
+// may pass (durable.IsOfTheMoment): it would give up what is whole.
 func Open(o Options) (*Queue, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open queue: no folder is named")

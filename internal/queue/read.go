@@ -21,7 +21,7 @@ const (
 //
 // Records that are damaged are skipped and become Losses. An error means that
 // the disk could not be read; after some of them in a row what lies there is
-// given up as damaged, but not because a file cannot be opened at the moment.
+// given up as damaged, but not because a file cannot be opened or read at the moment.
 func (q *Queue) Peek(dst []Record, size int) ([]Record, error) {
 	q.reading.Lock()
 	defer q.reading.Unlock()
@@ -191,7 +191,9 @@ func (q *Queue) read(v view, n int64) error {
 	var err error
 	if q.struck == v.segment.id && q.strikes >= maxStrikes {
 		_, err = readPages(q.in, q.buf, v.offset)
-	} else if _, err = q.in.ReadAt(q.buf, v.offset); err != nil {
+	} else if _, err = q.in.ReadAt(q.buf, v.offset); durable.IsOfTheMoment(err) {
+		return q.noted(fmt.Errorf("read segment: %w", err))
+	} else if err != nil {
 		return q.readFailed(v.segment, fmt.Errorf("read segment %016x: %w", v.segment.id, err))
 	}
 	if err == nil {
@@ -409,7 +411,8 @@ func (q *Queue) doneLocked() (done []*segment) {
 }
 
 // removeDone removes segments, the oldest first. What was cut off one that is not
-// sealed must not outlive the segments behind it.
+// sealed must not outlive the segments behind it; one that is sealed, and that
+// somebody holds, keeps no other.
 func (q *Queue) removeDone(done []*segment) (err error) {
 	if q.hasGhosts() {
 		if err := q.syncFolder(); err != nil {
@@ -417,8 +420,12 @@ func (q *Queue) removeDone(done []*segment) (err error) {
 		}
 	}
 	for _, s := range done {
-		if err = q.remove(s); err != nil {
-			break
+		if failed := q.remove(s); failed != nil {
+			err = failed
+			if !s.sealed {
+				break
+			}
+			continue
 		}
 		q.mu.Lock()
 		q.dropLocked(s)

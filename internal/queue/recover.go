@@ -12,7 +12,7 @@ import (
 )
 
 // recover builds the state from what lies in the folder. It fails if the folder
-// cannot be listed, or a file in it not be opened for a reason that may pass.
+// cannot be listed, or a file in it not be opened or read for a reason that may pass.
 func (q *Queue) recover() error {
 	entries, err := q.dir.List()
 	if err != nil {
@@ -40,7 +40,9 @@ func (q *Queue) recover() error {
 	slices.SortFunc(files, func(a, b entry) int { return strings.Compare(b.name, a.name) })
 	q.stream = m.stream
 	if !found {
-		q.stream = q.streamOf(files)
+		if q.stream, err = q.streamOf(files); err != nil {
+			return err
+		}
 	}
 	if err := q.load(files); err != nil {
 		return err
@@ -59,29 +61,35 @@ func (q *Queue) recover() error {
 	return nil
 }
 
-// streamOf returns the id that the newest segment names, or a new one.
-func (q *Queue) streamOf(newestFirst []entry) (s Stream) {
+// streamOf returns the id that the newest segment names, or a new one. It fails if
+// one that may name it cannot be opened or read for a reason that may pass.
+func (q *Queue) streamOf(newestFirst []entry) (s Stream, err error) {
 	for _, e := range newestFirst {
 		id, _ := segmentID(e.name)
-		if h, ok := q.readHeader(e.name); ok && h.id == id {
-			return h.stream
+		h, ok, err := q.readHeader(e.name)
+		if durable.IsOfTheMoment(err) {
+			return s, err
+		}
+		if ok && h.id == id {
+			return h.stream, nil
 		}
 	}
 	rand.Read(s[:]) // never fails: crypto/rand
-	return s
+	return s, nil
 }
 
-func (q *Queue) readHeader(name string) (header, bool) {
+func (q *Queue) readHeader(name string) (h header, ok bool, err error) {
 	f, err := openAgain(q.dir, name)
 	if err != nil {
-		return header{}, false
+		return h, false, fmt.Errorf("open segment: %w", err)
 	}
 	defer f.Close()
 	var b [headerSize]byte
 	if err := readAgain(f, b[:], 0); err != nil {
-		return header{}, false
+		return h, false, fmt.Errorf("read segment: %w", err)
 	}
-	return decodeHeader(b[:])
+	h, ok = decodeHeader(b[:])
+	return h, ok, nil
 }
 
 // load lists the segments. It goes from the newest to the oldest, since what a
@@ -143,6 +151,9 @@ func (q *Queue) loadSegment(e entry, bound uint64) (*segment, error) {
 		s.base = h.base
 	}
 	s.loadFrames(&sc, bound)
+	if durable.IsOfTheMoment(sc.err) {
+		return nil, fmt.Errorf("read segment: %w", sc.err)
+	}
 	q.noteLocked(sc.err)
 	if sc.blind > s.end {
 		q.hide(bound, s.last+1, e.size-s.end)
@@ -187,32 +198,72 @@ func (q *Queue) number(m mark, found bool) {
 	q.tail = q.next
 	slices.SortFunc(m.losses, func(a, b Loss) int { return cmp.Compare(a.First, b.First) })
 	q.losses, q.withheld = slices.Clone(m.losses), true
-	expected := q.acked + 1
-	for _, s := range q.segments {
-		if s.records > 0 {
-			q.holeLocked(expected, s.base, m.losses)
-			expected = max(expected, s.last+1)
-		}
+	for _, h := range untold(q.holes(), m.losses, q.acked) {
+		q.holeLocked(h)
 	}
-	q.holeLocked(expected, q.next, m.losses)
 	q.withheld = len(q.losses) > 0
 }
 
-// holeLocked declares the numbers from first to before end lost, but for those
-// that the cursor told. Of a run that counts fewer than it names, of losses that had
-// to be joined, nobody knows which: what is missing in it may be told again, lest
-// what was dropped there since be silent.
-func (q *Queue) holeLocked(first, end uint64, told []Loss) {
-	for _, l := range told {
-		if l.First < end && l.Last >= first && l.Count > l.Last-l.First {
-			q.holeLocked(first, l.First, nil)
-			first = l.Last + 1
+// A hole is numbers that no segment holds, from first to before end.
+type hole struct{ first, end uint64 }
+
+// holes returns those behind what is acknowledged.
+func (q *Queue) holes() (list []hole) {
+	expected := q.acked + 1
+	for _, s := range q.segments {
+		if s.records > 0 {
+			list = append(list, hole{expected, s.base})
+			expected = max(expected, s.last+1)
 		}
 	}
-	for first < end {
-		cause, to := CauseDamaged, end
+	return append(list, hole{expected, q.next})
+}
+
+// untold returns what of the holes the cursor did not tell. Of losses that it had to
+// join nobody knows which numbers they count: they tell of the holes in their run if
+// they count all that may be lost in it. If not, some of it is told again, lest what
+// was dropped there since be silent. So are numbers that the writer jumped over.
+func untold(holes []hole, told []Loss, acked uint64) []hole {
+	alone := func(l Loss) bool { return l.Count > l.Last-l.First }
+	holes = without(holes, slices.DeleteFunc(slices.Clone(told), func(l Loss) bool { return !alone(l) }))
+	joined := slices.DeleteFunc(slices.Clone(told), alone)
+	joined = slices.DeleteFunc(joined, func(l Loss) bool {
+		lost := min(max(acked+1, l.First), l.Last+1) - l.First // or delivered
+		for _, h := range holes {
+			if from, to := max(h.first, l.First), min(h.end, l.Last+1); from < to {
+				lost += to - from
+			}
+		}
+		return lost > l.Count
+	})
+	return without(holes, joined)
+}
+
+// without takes losses, which are in order, out of holes.
+func without(holes []hole, losses []Loss) (rest []hole) {
+	for _, h := range holes {
+		for _, l := range losses {
+			if l.First >= h.end || l.Last < h.first {
+				continue
+			}
+			if h.first < l.First {
+				rest = append(rest, hole{h.first, l.First})
+			}
+			h.first = l.Last + 1
+		}
+		if h.first < h.end {
+			rest = append(rest, h)
+		}
+	}
+	return rest
+}
+
+// holeLocked declares the numbers of a hole lost.
+func (q *Queue) holeLocked(h hole) {
+	for first := h.first; first < h.end; {
+		cause, to := CauseDamaged, h.end
 		if first <= q.dropped {
-			cause, to = CauseQueueFull, min(end, q.dropped+1)
+			cause, to = CauseQueueFull, min(h.end, q.dropped+1)
 		}
 		q.loseLocked(Loss{Cause: cause, First: first, Last: to - 1, Count: to - first})
 		first = to

@@ -142,6 +142,10 @@ func (q *Queue) renew(r renamer, move func(fresh *Queue) error) (_ *Queue, err e
 	return renewed, errors.Join(err, failed)
 }
 
+// Reopen opens the folder of a queue that is closed, with the same options: what lies
+// there may have another stream since.
+func (q *Queue) Reopen() (*Queue, error) { return Open(q.options) }
+
 // retell makes Losses return again all that is not declared, and returns it.
 func (q *Queue) retell() []Loss {
 	q.mu.Lock()

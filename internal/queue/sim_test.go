@@ -134,14 +134,14 @@ func set(names map[string]*inode, op nameOp) {
 	}
 }
 
-// haunted reports whether a file that was removed may come back.
-func (d *simFolder) haunted() bool {
+// haunted reports whether a file before that name, which was removed, may come back.
+func (d *simFolder) haunted(before string) bool {
 	for name := range d.onDisk {
-		if d.names[name] == nil {
+		if name < before && d.names[name] == nil {
 			return true
 		}
 	}
-	return slices.ContainsFunc(d.unsynced, func(op nameOp) bool { return d.names[op.name] == nil })
+	return slices.ContainsFunc(d.unsynced, func(op nameOp) bool { return op.name < before && d.names[op.name] == nil })
 }
 
 const sector = 512
