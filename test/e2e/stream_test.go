@@ -35,17 +35,6 @@ func (b *bench) verify() string {
 	return stdout
 }
 
-// copyFolder copies a queue as the snapshot of a machine would.
-func (b *bench) copyFolder(from, to string) {
-	b.T.Helper()
-	if err := os.RemoveAll(b.Path(to)); err != nil {
-		b.T.Fatal(err)
-	}
-	if err := os.CopyFS(b.Path(to), os.DirFS(b.Path(from))); err != nil {
-		b.T.Fatal(err)
-	}
-}
-
 // moments returns how often each reading is stored, by what makes it one.
 func moments(events []envelope) map[string]int {
 	n := map[string]int{}
@@ -70,12 +59,12 @@ func TestARestoredSnapshotLosesAndRepeatsNothing(t *testing.T) {
 	server.Kill() // what follows is only in the queue, and in the snapshot
 	time.Sleep(500 * time.Millisecond)
 	agent.Stop(0)
-	b.copyFolder("queue", "snapshot")
+	b.Copy("queue", "snapshot")
 	server, agent = b.server(), b.agent()
 	before := len(b.stored())
 	b.Until("more events are stored", func() bool { return len(b.stored()) > before+20 })
 	agent.Kill()
-	b.copyFolder("snapshot", "queue")
+	b.Copy("snapshot", "queue")
 	agent = b.agent()
 	b.Until("new streams begin", func() bool { return len(streams(b.stored())) >= 4 })
 	agent.Stop(0)
@@ -97,7 +86,7 @@ func TestACloneIsRefusedShownAndLosesNothing(t *testing.T) {
 	server, agent := b.server(), b.agent()
 	b.Until("events are stored", func() bool { return len(b.stored()) > 10 })
 	agent.Stop(0)
-	b.copyFolder("queue", "clone")
+	b.Copy("queue", "clone")
 	agent = b.agent()
 	clone := b.agent("--networking.queue-dir", "clone", "--status.enabled=false")
 	b.Until("the clones have streams of their own", func() bool { return len(streams(b.stored())) >= 4 })

@@ -68,6 +68,18 @@ func (f Folder) Write(name, text string) {
 	}
 }
 
+// Copy copies a folder within the folder, in place of what is there.
+func (f Folder) Copy(from, to string) {
+	f.T.Helper()
+	err := os.RemoveAll(f.Path(to))
+	if err == nil {
+		err = os.CopyFS(f.Path(to), os.DirFS(f.Path(from)))
+	}
+	if err != nil {
+		f.T.Fatal(err)
+	}
+}
+
 // Command is a program that is to run in the folder.
 func (f Folder) Command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(f.Bin, name), args...)

@@ -6,19 +6,16 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 var (
@@ -31,49 +28,24 @@ var (
 // The roles in which this program runs itself.
 const roleVariable = "TORTURE_ROLE"
 
+// bin is the folder of the server under test.
+var bin string
+
 func TestMain(m *testing.M) {
-	role, ok := roles[os.Getenv(roleVariable)]
-	if ok {
+	if role, ok := roles[os.Getenv(roleVariable)]; ok {
 		if err := role(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
-	code := m.Run()
-	if built.dir != "" {
-		os.RemoveAll(built.dir)
-	}
-	os.Exit(code)
+	os.Exit(rig.Main(m, func(dir string) []*exec.Cmd {
+		bin = dir
+		return []*exec.Cmd{rig.Build(dir, "rea-server")}
+	}))
 }
 
 var roles = map[string]func(args []string) error{"agent": beAgent, "writer": beWriter}
-
-// built is the folder of the server under test, once something needed it.
-var built struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-// server returns the path of rea-server as it is built for users.
-func server(t *testing.T) string {
-	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "rea-torture"); built.err != nil {
-			return
-		}
-		build := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", built.dir, "../../cmd/rea-server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("build: %w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return filepath.Join(built.dir, "rea-server")
-}
 
 // dice returns what is drawn from in a test, and prints its seed.
 func dice(t *testing.T) (seed uint64, r *rand.Rand) {
@@ -109,11 +81,10 @@ func note(t *testing.T, r row) {
 // A bench is a folder with certificates and configurations for a server and an
 // agent that fit together, and the books on what they do.
 type bench struct {
-	t      *testing.T
+	rig.Folder
 	seed   uint64
 	rng    *rand.Rand
 	began  time.Time
-	dir    string
 	books  *books
 	faults []fault
 
@@ -132,84 +103,63 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	dir := t.TempDir()
-	if *keepFlag != "" {
-		var err error
-		if dir, err = os.MkdirTemp(*keepFlag, strings.ReplaceAll(t.Name(), "/", "_")+"-"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	address := freeAddress(t)
 	b := &bench{
-		t: t, began: time.Now(), dir: dir, books: newBooks(), address: address, endpoint: address, status: freeAddress(t),
-		data: "data", queue: "queue", cursors: dir,
+		Folder: rig.Folder{T: t, Bin: bin, Dir: folder(t)}, began: time.Now(), books: newBooks(),
+		address: rig.FreeAddress(t), status: rig.FreeAddress(t), data: "data", queue: "queue",
 	}
+	b.endpoint, b.cursors = b.address, b.Dir
 	b.seed, b.rng = dice(t)
-	b.must("certs", "--dns", "127.0.0.1", "--dir", b.path("certs"))
+	b.Certify("certs")
 	for _, name := range []string{"log", "gauge"} {
 		b.books.source(name, b.seed)
 	}
-	t.Cleanup(func() {
-		for _, p := range []*process{b.agent, b.server} {
-			if p != nil {
-				p.end()
-			}
-		}
-	})
+	t.Cleanup(b.end)
 	return b
 }
 
-func (b *bench) path(name string) string {
-	if filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(b.dir, name)
-}
-
-func (b *bench) write(name, text string) {
-	b.t.Helper()
-	if err := os.WriteFile(b.path(name), []byte(text), 0o600); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// given are the addresses that freeAddress has returned.
-var given sync.Map
-
-// freeAddress returns an address on which nobody listens, outside the range from
-// which the system gives ports to connections, and not twice: while a server is
-// down nobody else gets its port.
-func freeAddress(t *testing.T) string {
+// folder returns one for what a test runs, which may be kept.
+func folder(t *testing.T) string {
 	t.Helper()
-	for range 1000 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
-		if _, taken := given.LoadOrStore(address, true); taken {
+	if *keepFlag == "" {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(*keepFlag, strings.ReplaceAll(t.Name(), "/", "_")+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// end ends what still runs. Where the test failed it shows how it went.
+func (b *bench) end() {
+	if b.T.Failed() {
+		b.T.Logf("metrics:\n%s", metrics(b.status))
+	}
+	for _, p := range []*process{b.agent, b.server} {
+		if p == nil {
 			continue
 		}
-		if l, err := net.Listen("tcp", address); err == nil {
-			l.Close()
-			return address
+		p.end()
+		if b.T.Failed() {
+			b.T.Logf("%s:\n%s", p.what, p.said())
 		}
 	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // startServer starts the server; it need not listen yet.
 func (b *bench) startServer() {
-	b.t.Helper()
-	b.write("server.toml", fmt.Sprintf(`
-[server]
-listen = %q
-data_dir = %q
-[tls]
-cert_file = "certs/server.crt"
-key_file = "certs/server.key"
-client_ca_file = "certs/ca.crt"
-`, b.address, b.data))
-	args := append(slices.Clone(b.wrap), server(b.t), "--config", "server.toml")
-	b.server = b.start("server", exec.Command(args[0], args[1:]...))
+	b.T.Helper()
+	b.Write("server.toml", rig.ServerConfig(b.address, b.data, "certs"))
+	b.server = b.start("server", by(b.wrap, b.Command("rea-server", "--config", "server.toml")))
 	b.server.wrapped = min(len(b.wrap), 1)
+}
+
+// by has another program run a command, if there is one.
+func by(wrap []string, cmd *exec.Cmd) *exec.Cmd {
+	if len(wrap) == 0 {
+		return cmd
+	}
+	return exec.Command(wrap[0], append(slices.Clone(wrap[1:]), cmd.Args...)...)
 }
 
 // quick is how the agent is set: all at short intervals, room for all.
@@ -220,20 +170,22 @@ type quick struct {
 }
 
 func (b *bench) startAgent(q quick) {
-	b.t.Helper()
+	b.T.Helper()
 	b.agent = b.start("agent", b.agentCommand("agent.toml", b.status, b.queue, "", q))
 	b.agent.wrapped = min(len(q.wrap), 1)
 }
 
 // agentCommand returns how an agent is run, with its configuration in that file.
 func (b *bench) agentCommand(file, status, queueDir, prefix string, q quick) *exec.Cmd {
-	b.t.Helper()
-	_, port, _ := net.SplitHostPort(status)
+	b.T.Helper()
 	if q.queueBytes == "" {
 		q.queueBytes = "64MiB"
 	}
-	b.write(file, fmt.Sprintf(`
-[agent]
+	b.Write(file, rig.AgentConfig(status, b.endpoint, queueDir)+fmt.Sprintf(`queue_max_bytes = %q
+queue_min_free_bytes = 0
+backoff_ms = "5..50"
+%s
+`, q.queueBytes, q.extra)+rig.AgentTLS("certs/ca.crt", "certs/agent.crt", "certs/agent.key")+fmt.Sprintf(`[agent]
 node_id = "auto"
 batch_interval_ms = 100
 [collectors.cpu]
@@ -249,40 +201,21 @@ enabled = false
 enabled = false
 [collectors.host]
 enabled = false
-[logging]
-mode = "none"
-[status]
-enabled = true
-port = %s
-[networking]
-enabled = true
-endpoint = "https://%s"
-queue_dir = %q
-queue_max_bytes = %q
-queue_min_free_bytes = 0
-backoff_ms = "5..50"
-retry_budget = 10000
-%s
-[tls]
-ca_file = "certs/ca.crt"
-client_cert = "certs/agent.crt"
-client_key = "certs/agent.key"
-`, !q.still, port, b.endpoint, queueDir, q.queueBytes, q.extra))
+`, !q.still))
 	self, err := os.Executable()
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	args := append(q.wrap, self, file, strconv.FormatUint(b.seed, 10), prefix, b.cursors)
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := by(q.wrap, exec.Command(self, file, strconv.FormatUint(b.seed, 10), prefix, b.cursors))
 	cmd.Env = append(os.Environ(), roleVariable+"=agent")
 	return cmd
 }
 
 // start starts a process of the bench. What an agent reports goes into the books.
 func (b *bench) start(what string, cmd *exec.Cmd) *process {
-	b.t.Helper()
-	cmd.Dir = b.dir
-	return start(b.t, what, cmd, b.path(what+".log"), func(line string) {
+	b.T.Helper()
+	cmd.Dir = b.Dir
+	return start(b.T, what, cmd, b.Path(what+".log"), func(line string) {
 		var name string
 		var n uint64
 		if _, err := fmt.Sscanf(line, "safe %s %d", &name, &n); err == nil {
@@ -291,59 +224,24 @@ func (b *bench) start(what string, cmd *exec.Cmd) *process {
 	})
 }
 
-// run runs a command of rea-server to its end.
-func (b *bench) run(args ...string) (out string, code int) {
-	b.t.Helper()
-	cmd := exec.Command(server(b.t), args...)
-	cmd.Dir = b.dir
-	text, _ := cmd.CombinedOutput()
-	return string(text), cmd.ProcessState.ExitCode()
-}
-
-func (b *bench) must(args ...string) {
-	b.t.Helper()
-	if out, code := b.run(args...); code != 0 {
-		b.t.Fatalf("rea-server %s: exit %d\n%s", strings.Join(args, " "), code, out)
-	}
-}
-
-// until waits for something to become true; how long it takes does not matter
-// unless it never happens.
+// until waits for something to become true while agent and server run.
 func (b *bench) until(what string, ok func() bool) {
-	b.t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	b.T.Helper()
+	b.Until(what, func() bool {
 		if ok() {
-			return
+			return true
 		}
 		for _, p := range []*process{b.agent, b.server} {
 			if p != nil && p.ended() {
-				b.t.Fatalf("the %s ended while waiting until %s: %v\n%s", p.what, what, p.cmd.ProcessState, p.said())
+				b.T.Fatalf("the %s ended while waiting until %s: %v", p.what, what, p.cmd.ProcessState)
 			}
 		}
-	}
-	for _, p := range []*process{b.agent, b.server} {
-		if p != nil {
-			b.t.Logf("%s:\n%s", p.what, p.said())
-		}
-	}
-	b.t.Logf("metrics:\n%s", metrics(b.status))
-	b.t.Fatalf("waited %v, but not so: %s", patience, what)
+		return false
+	})
 }
 
 // metrics returns an agent's page, or nothing.
-func metrics(address string) string {
-	client := http.Client{Timeout: 5 * time.Second}
-	resp, err := client.Get("http://" + address + "/metrics")
-	if err != nil {
-		return ""
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
+func metrics(address string) string { return rig.Page(address, "/metrics") }
 
 // drained reports whether the queues of an agent are empty.
 func drained(status string) bool { return delivered(metrics(status)) }
@@ -354,18 +252,18 @@ func delivered(page string) bool {
 
 // hush makes the sources emit no more, and says when they may again.
 func (b *bench) hush() (again func()) {
-	b.t.Helper()
-	b.write("quiet", "")
+	b.T.Helper()
+	b.Write("quiet", "")
 	return func() {
-		b.t.Helper()
-		if err := os.Remove(b.path("quiet")); err != nil {
-			b.t.Fatal(err)
+		b.T.Helper()
+		if err := os.Remove(b.Path("quiet")); err != nil {
+			b.T.Fatal(err)
 		}
 	}
 }
 
 // drain waits until all that the agent has is at the server.
 func (b *bench) drain() {
-	b.t.Helper()
+	b.T.Helper()
 	b.until("the queues are empty", func() bool { return drained(b.status) })
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // A process is one of ours that runs.
@@ -112,9 +114,6 @@ func (p *process) end() {
 	<-p.done
 }
 
-// patience is long: many parts run side by side.
-const patience = 3 * time.Minute
-
 // leave asks the process to end, and lets it complain.
 func (p *process) leave() {
 	p.t.Helper()
@@ -122,7 +121,7 @@ func (p *process) leave() {
 	_ = syscall.Kill(pid, syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(rig.Patience):
 		_ = syscall.Kill(pid, syscall.SIGQUIT)
 		time.Sleep(time.Second)
 		p.end()
@@ -146,7 +145,7 @@ func (p *process) stop() {
 func (p *process) freeze() {
 	p.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGSTOP)
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+	for end := time.Now().Add(rig.Patience); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		if p.ended() {
 			p.t.Fatalf("the %s ended by itself: %v\n%s", p.what, p.cmd.ProcessState, p.said())
 		}
