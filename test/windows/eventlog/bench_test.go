@@ -116,7 +116,7 @@ func (b *bench) orders(channel, text string) {
 // balance wants the books of the server to balance.
 func (b *bench) balance() {
 	b.T.Helper()
-	b.Must("rea-server", "verify", "--config", "server.toml")
+	b.Must("rea-server", "verify", "--wait", "30s", "--config", "server.toml")
 }
 
 // arrived returns how often each record of a channel arrived.
