@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/rea-agent/rea/internal/confine"
+	"github.com/rea-agent/rea/test/rig"
 )
 
 func TestTheAgentConfinesItselfAndSaysHowFar(t *testing.T) {
@@ -16,18 +17,18 @@ func TestTheAgentConfinesItselfAndSaysHowFar(t *testing.T) {
 		want = "files"
 	}
 	b := newBench(t, fast)
-	server := b.server()
+	b.server()
 	for arg, want := range map[string]string{"--agent.landlock=auto": want, "--agent.landlock=off": "off"} {
 		agent := b.agent(arg)
-		b.until("events arrive", func() bool {
-			return answers(b.status) && strings.Contains(b.get("/metrics"), `rea_batches_sent_total{lane="metrics"}`)
-		}, agent, server)
-		if page := b.get("/healthz"); !strings.Contains(strings.ReplaceAll(page, `": "`, `":"`), `"state":"`+want+`"`) || strings.Contains(page, "degraded") {
+		b.Until("events arrive", func() bool {
+			return strings.Contains(rig.Page(b.status, "/metrics"), `rea_batches_sent_total{lane="metrics"}`)
+		})
+		if page := rig.Page(b.status, "/healthz"); !strings.Contains(strings.ReplaceAll(page, `": "`, `":"`), `"state":"`+want+`"`) || strings.Contains(page, "degraded") {
 			t.Errorf("%s: want %q in\n%s", arg, want, page)
 		}
-		agent.stop(0)
+		agent.Stop(0)
 	}
-	_, stderr, code := b.run("rea-agent", "once", "--agent.landlock", "require")
+	_, stderr, code := b.Run("rea-agent", "once", "--agent.landlock", "require")
 	if enough := confine.ABI() >= confine.RequiredABI; enough != (code == 0) || !enough && (code != 69 || !strings.Contains(stderr, `landlock = "auto"`)) {
 		t.Errorf("require: exit %d\n%s", code, stderr)
 	}

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -11,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 func TestEventsOfThisMachineReachTheServerOnce(t *testing.T) {
@@ -23,49 +23,28 @@ func TestEventsOfThisMachineReachTheServerOnce(t *testing.T) {
 		}
 		return n
 	}
-	b.until("three of every kind are stored", func() bool {
+	b.Until("three of every kind are stored", func() bool {
 		n := kinds()
 		return n["agent"] > 0 && min(n["cpu"], n["memory"], n["disk"], n["network"], n["process"], n["host"]) >= 3
-	}, agent, server)
+	})
 	for path, want := range map[string]string{
 		"/healthz": `"status":"ok"`,
 		"/metrics": `rea_batches_sent_total{lane="metrics"}`,
 	} {
-		if page := b.get(path); !strings.Contains(strings.ReplaceAll(page, `": "`, `":"`), want) {
+		if page := rig.Page(b.status, path); !strings.Contains(strings.ReplaceAll(page, `": "`, `":"`), want) {
 			t.Errorf("%s lacks %s:\n%s", path, want, page)
 		}
 	}
-	var hosts []map[string]any
-	for line := range strings.Lines(b.must("rea-server", "hosts", "--config", "server.toml", "--json")) {
-		var h map[string]any
-		if err := json.Unmarshal([]byte(line), &h); err != nil {
-			t.Fatalf("%v: %s", err, line)
-		}
-		hosts = append(hosts, h)
-	}
+	hosts := rig.Each[map[string]any](t, b.Hosts())
 	if name, _ := os.Hostname(); len(hosts) != 1 || hosts[0]["hostname"] != name {
 		t.Errorf("hosts are %v, want one named %s", hosts, name)
 	}
-	agent.stop(0)
+	agent.Stop(0)
 	agent = b.agent() // delivers what the last one said when it stopped
-	b.until("the first agent's last event is stored", func() bool { return kinds()["agent"] >= 3 }, agent, server)
-	agent.stop(0)
-	server.stop(0)
+	b.Until("the first agent's last event is stored", func() bool { return kinds()["agent"] >= 3 })
+	agent.Stop(0)
+	server.Stop(0)
 	checkBooks(t, b.stored())
-}
-
-func (b *bench) get(path string) string {
-	b.t.Helper()
-	resp, err := http.Get("http://" + b.status + path)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	page, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return string(page)
 }
 
 func TestKillsOfAgentAndServerLoseAndRepeatNothing(t *testing.T) {
@@ -77,18 +56,18 @@ func TestKillsOfAgentAndServerLoseAndRepeatNothing(t *testing.T) {
 	for range 20 {
 		time.Sleep(time.Duration(r.IntN(300)) * time.Millisecond)
 		if r.IntN(2) == 0 {
-			agent.kill()
+			agent.Kill()
 			agent = b.agent()
 		} else {
-			server.kill()
+			server.Kill()
 			server = b.server()
 		}
 	}
-	b.until("the queue is empty", func() bool {
-		return answers(b.status) && strings.Contains(b.get("/metrics"), "\nrea_queue_events{lane=\"evidence\"} 0\n")
-	}, agent, server)
-	agent.stop(0)
-	server.stop(0)
+	b.Until("the queue is empty", func() bool {
+		return strings.Contains(rig.Page(b.status, "/metrics"), "\nrea_queue_events{lane=\"evidence\"} 0\n")
+	})
+	agent.Stop(0)
+	server.Stop(0)
 	events := b.stored()
 	if len(events) < 30 {
 		t.Errorf("only %d events are stored", len(events))
@@ -99,15 +78,15 @@ func TestKillsOfAgentAndServerLoseAndRepeatNothing(t *testing.T) {
 func TestAnAgentWithoutServerKeepsAndDeliversLater(t *testing.T) {
 	b := newBench(t, fast)
 	agent := b.agent()
-	b.until("the agent says that the server is away", func() bool { return strings.Contains(agent.stderr.String(), "connection refused") }, agent)
+	b.Until("the agent says that the server is away", func() bool { return strings.Contains(agent.Said(), "connection refused") })
 	time.Sleep(time.Second)
-	if n := strings.Count(agent.stderr.String(), "connection refused"); n != 2 { // once a lane
-		t.Errorf("a server that is away was said %d times:\n%s", n, agent.stderr)
+	if n := strings.Count(agent.Said(), "connection refused"); n != 2 { // once a lane
+		t.Errorf("a server that is away was said %d times:\n%s", n, agent.Said())
 	}
 	server := b.server()
-	b.until("what was kept is delivered", func() bool { return len(b.stored()) > 20 }, agent, server)
-	agent.stop(0)
-	server.stop(0)
+	b.Until("what was kept is delivered", func() bool { return len(b.stored()) > 20 })
+	agent.Stop(0)
+	server.Stop(0)
 	checkBooks(t, b.stored())
 }
 
@@ -115,33 +94,33 @@ func TestAFullDiskCostsEventsAndSaysSo(t *testing.T) {
 	b := newBench(t, fast)
 	server := b.server()
 	agent := b.agent("--networking.queue-min-free-bytes", "1TiB") // more than there is
-	b.until("the agent says that the disk is full", func() bool { return strings.Contains(agent.stderr.String(), "disk_full") }, agent)
-	b.until("the metrics say so", func() bool {
-		return answers(b.status) && strings.Contains(b.get("/metrics"), `rea_events_dropped_total{reason="disk_full",stage="keep"}`)
-	}, agent)
-	if n := strings.Count(agent.stderr.String(), "events are lost"); n > 4 {
-		t.Errorf("said %d times:\n%s", n, agent.stderr)
+	b.Until("the agent says that the disk is full", func() bool { return strings.Contains(agent.Said(), "disk_full") })
+	b.Until("the metrics say so", func() bool {
+		return strings.Contains(rig.Page(b.status, "/metrics"), `rea_events_dropped_total{reason="disk_full",stage="keep"}`)
+	})
+	if n := strings.Count(agent.Said(), "events are lost"); n > 4 {
+		t.Errorf("said %d times:\n%s", n, agent.Said())
 	}
-	agent.stop(0)
+	agent.Stop(0)
 	agent = b.agent() // there is room again
-	b.until("events are delivered", func() bool { return len(b.stored()) > 20 }, agent, server)
-	agent.stop(0)
-	server.stop(0)
+	b.Until("events are delivered", func() bool { return len(b.stored()) > 20 })
+	agent.Stop(0)
+	server.Stop(0)
 	checkBooks(t, b.stored())
 }
 
 func TestAWrongCertificateAuthorityIsExplained(t *testing.T) {
 	b := newBench(t, fast)
-	b.must("rea-server", "certs", "--dns", "127.0.0.1", "--dir", b.path("others"))
-	server := b.server()
+	b.Certify("others")
+	b.server()
 	for flag, want := range map[string]string{
 		"--tls.ca-file=others/ca.crt":                                          "not trusted here: name its CA certificate in [tls] ca_file",
 		"--tls.client-cert=others/agent.crt --tls.client-key=others/agent.key": "the server does not trust this agent's certificate",
 		"--tls.client-cert= --tls.client-key=":                                 "the server wants a client certificate",
 	} {
 		agent := b.agent(strings.Fields(flag)...)
-		b.until(flag+" is explained", func() bool { return strings.Contains(agent.stderr.String(), want) }, agent, server)
-		agent.stop(0)
+		b.Until(flag+" is explained", func() bool { return strings.Contains(agent.Said(), want) })
+		agent.Stop(0)
 	}
 	if n := len(b.stored()); n != 0 {
 		t.Errorf("%d events of strangers are stored", n)
@@ -151,7 +130,7 @@ func TestAWrongCertificateAuthorityIsExplained(t *testing.T) {
 func TestAReaderOfStdoutThatGoesAwayEndsTheAgent(t *testing.T) {
 	b := newBench(t, "")
 	cmd := exec.Command("sh", "-c", filepath.Join(bin, "rea-agent")+` --collectors.cpu.interval-ms 100 2>err; echo $? >code`)
-	cmd.Dir = b.dir
+	cmd.Dir = b.Dir
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -164,8 +143,8 @@ func TestAReaderOfStdoutThatGoesAwayEndsTheAgent(t *testing.T) {
 	}
 	out.Close()
 	_ = cmd.Wait()
-	code, _ := os.ReadFile(b.path("code"))
-	said, _ := os.ReadFile(b.path("err"))
+	code, _ := os.ReadFile(b.Path("code"))
+	said, _ := os.ReadFile(b.Path("err"))
 	if string(code) != "74\n" || !strings.Contains(string(said), "the reader of standard output has gone") {
 		t.Errorf("exit code %s\n%s", code, said)
 	}
@@ -174,12 +153,12 @@ func TestAReaderOfStdoutThatGoesAwayEndsTheAgent(t *testing.T) {
 func TestTwoAgentsCannotShareAQueue(t *testing.T) {
 	b := newBench(t, fast)
 	agent := b.agent()
-	b.until("the first agent runs", func() bool { return answers(b.status) }, agent)
-	_, stderr, code := b.run("rea-agent", "--config", "agent.toml", "--status.enabled=false")
+	b.Until("the first agent runs", func() bool { return rig.Answers(b.status) })
+	_, stderr, code := b.Run("rea-agent", "--config", "agent.toml", "--status.enabled=false")
 	if code != 69 || !strings.Contains(stderr, "queue") {
 		t.Errorf("exit %d:\n%s", code, stderr)
 	}
-	agent.stop(0)
+	agent.Stop(0)
 }
 
 func TestHealthFailsWhileEventsAreLost(t *testing.T) {
@@ -189,11 +168,11 @@ func TestHealthFailsWhileEventsAreLost(t *testing.T) {
 		t.Skipf("SKIP a full standard output: %v", err)
 	}
 	defer full.Close()
-	agent := b.command("rea-agent", "--config", "agent.toml", "--networking.enabled=false", "--logging.mode", "stdout")
-	agent.Stdout = full
-	agent.begin()
-	b.until("/healthz fails", func() bool {
-		if !answers(b.status) {
+	cmd := b.Command("rea-agent", "--config", "agent.toml", "--networking.enabled=false", "--logging.mode", "stdout")
+	cmd.Stdout = full
+	agent := rig.Start(t, cmd)
+	b.Until("/healthz fails", func() bool {
+		if !rig.Answers(b.status) {
 			return false
 		}
 		resp, err := http.Get("http://" + b.status + "/healthz")
@@ -202,17 +181,17 @@ func TestHealthFailsWhileEventsAreLost(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusServiceUnavailable
-	}, agent)
-	if page := b.get("/healthz"); !strings.Contains(page, "no space left on device") {
+	})
+	if page := rig.Page(b.status, "/healthz"); !strings.Contains(page, "no space left on device") {
 		t.Errorf("/healthz does not say why:\n%s", page)
 	}
-	agent.stop(0)
+	agent.Stop(0)
 }
 
 func TestTwoServersCannotShareAFolder(t *testing.T) {
 	b := newBench(t, "")
 	b.server()
-	_, stderr, code := b.run("rea-server", "--config", "server.toml", "--server.listen", "127.0.0.1:0")
+	_, stderr, code := b.Run("rea-server", "--config", "server.toml", "--server.listen", "127.0.0.1:0")
 	if code != 69 || !strings.Contains(stderr, "in use by another rea-server") {
 		t.Errorf("exit %d:\n%s", code, stderr)
 	}
@@ -221,11 +200,11 @@ func TestTwoServersCannotShareAFolder(t *testing.T) {
 func TestReadersMayComeBeforeTheServerIsReady(t *testing.T) {
 	b := newBench(t, "")
 	for range 10 {
-		server := b.start("rea-server", "--config", "server.toml")
-		b.until("the database is there", func() bool { _, err := os.Stat(b.path("data/events.db")); return err == nil }, server)
-		b.must("rea-server", "hosts", "--config", "server.toml", "--json")
-		server.kill()
-		if err := os.RemoveAll(b.path("data")); err != nil {
+		server := b.Start("rea-server", "--config", "server.toml")
+		b.Until("the database is there", func() bool { _, err := os.Stat(b.Path("data/events.db")); return err == nil })
+		b.Hosts()
+		server.Kill()
+		if err := os.RemoveAll(b.Path("data")); err != nil {
 			t.Fatal(err)
 		}
 	}

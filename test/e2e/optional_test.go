@@ -1,21 +1,22 @@
 package e2e
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // edit replaces text in a file, in one step.
 func (b *bench) edit(name, old, new string) {
-	b.t.Helper()
-	text, err := os.ReadFile(b.path(name))
+	b.T.Helper()
+	text, err := os.ReadFile(b.Path(name))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	if !strings.Contains(string(text), old) {
-		b.t.Fatalf("%s has no %q", name, old)
+		b.T.Fatalf("%s has no %q", name, old)
 	}
 	b.replace(name, strings.Replace(string(text), old, new, 1))
 }
@@ -27,13 +28,9 @@ type seen struct {
 }
 
 func (b *bench) hosts() map[string]seen {
-	b.t.Helper()
+	b.T.Helper()
 	all := map[string]seen{}
-	for line := range strings.Lines(b.must("rea-server", "hosts", "--config", "server.toml", "--json")) {
-		var h seen
-		if err := json.Unmarshal([]byte(line), &h); err != nil {
-			b.t.Fatalf("%v: %s", err, line)
-		}
+	for _, h := range rig.Each[seen](b.T, b.Hosts()) {
 		all[h.Node] = h
 	}
 	return all
@@ -46,45 +43,45 @@ func TestAnAgentWithoutACertificateDeliversWhereItMay(t *testing.T) {
 	const node, other = "0190d1c0-0000-7000-8000-0000000000a1", "lab-9"
 	const pair = "client_cert = \"certs/agent.crt\"\nclient_key = \"certs/agent.key\"\n"
 	r := newRotation(t)
-	r.must("rea-server", "pki", "init")
-	r.must("rea-server", "pki", "issue", "agent", "--node", node, "--out", "issued")
+	r.Must("rea-server", "pki", "init")
+	r.Must("rea-server", "pki", "issue", "agent", "--node", node, "--out", "issued")
 	r.copyIn("issued/agent.crt", "agent.crt")
 	r.copyIn("issued/agent.key", "agent.key")
-	ca, err := os.ReadFile(r.path("pki/ca.crt"))
+	ca, err := os.ReadFile(r.Path("pki/ca.crt"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.write("agents.crt", string(ca))
+	r.Write("agents.crt", string(ca))
 	r.edit("server.toml", `client_ca_file = "certs/ca.crt"`, "client_ca_file = \"agents.crt\"\nclient_auth = \"optional\"")
 	r.edit("agent.toml", pair, "")
-	run := func(name string) *process {
+	run := func(name string) *rig.Process {
 		return r.bench.agent("--agent.node-id", name, "--networking.queue-dir", "queue-"+name)
 	}
 
 	r.server = r.bench.server()
 	r.agent = run(node)
-	r.until("it delivers", func() bool { return r.hosts()[node].Events > 10 }, r.agent, r.server)
+	r.Until("it delivers", func() bool { return r.hosts()[node].Events > 10 })
 	if h := r.hosts()[node]; h.Unproven != h.Events {
 		t.Errorf("%+v, all of it came without a certificate", h)
 	}
-	for p, text := range map[*process]string{r.server: "CLIENT CERTIFICATES ARE NOT REQUIRED", r.agent: "this agent shows NO CERTIFICATE"} {
-		if n := strings.Count(p.stderr.String(), text); n != 1 {
-			t.Errorf("%q is said %d times:\n%s", text, n, p.stderr)
+	for p, text := range map[*rig.Process]string{r.server: "CLIENT CERTIFICATES ARE NOT REQUIRED", r.agent: "this agent shows NO CERTIFICATE"} {
+		if n := strings.Count(p.Said(), text); n != 1 {
+			t.Errorf("%q is said %d times:\n%s", text, n, p.Said())
 		}
 	}
-	if text := page(r.serverStatus, "/healthz"); !strings.Contains(strings.ReplaceAll(text, `": "`, `":"`), `"client_auth":"optional"`) {
+	if text := rig.Page(r.serverStatus, "/healthz"); !strings.Contains(strings.ReplaceAll(text, `": "`, `":"`), `"client_auth":"optional"`) {
 		t.Errorf("/healthz does not say it:\n%s", text)
 	}
 	if figure(r.serverStatus, "rea_tls_client_auth_optional") != "1" || figure(r.serverStatus, "rea_batches_unproven_total") == "0" {
 		t.Error("/metrics does not say it")
 	}
-	r.agent.stop(0)
+	r.agent.Stop(0)
 
 	before := r.hosts()[node]
 	r.edit("agent.toml", "[tls]\n", "[tls]\n"+pair)
 	r.agent = run(node)
-	r.until("it delivers with its certificate", func() bool { return r.hosts()[node].Events > before.Events+10 }, r.agent, r.server)
-	r.agent.stop(0)
+	r.Until("it delivers with its certificate", func() bool { return r.hosts()[node].Events > before.Events+10 })
+	r.agent.Stop(0)
 	if h := r.hosts()[node]; h.Unproven != before.Unproven {
 		t.Errorf("%+v, was %+v", h, before)
 	}
@@ -92,25 +89,25 @@ func TestAnAgentWithoutACertificateDeliversWhereItMay(t *testing.T) {
 	r.edit("agent.toml", pair, "")
 	for _, queue := range []string{"queue-" + node, "elsewhere"} { // the agent itself, and somebody in its name
 		r.agent = r.bench.agent("--agent.node-id", node, "--networking.queue-dir", queue)
-		r.until("it is refused without", func() bool { return strings.Contains(r.agent.stderr.String(), "this agent has shown one before") }, r.agent, r.server)
-		r.agent.stop(0)
+		r.Until("it is refused without", func() bool { return strings.Contains(r.agent.Said(), "this agent has shown one before") })
+		r.agent.Stop(0)
 	}
 	kept := r.hosts()[node].Events
 
 	r.agent = run(other)
-	r.until("another one delivers without", func() bool { return r.hosts()[other].Events > 10 }, r.agent, r.server)
+	r.Until("another one delivers without", func() bool { return r.hosts()[other].Events > 10 })
 	r.edit("server.toml", `client_auth = "optional"`, `client_auth = "require"`)
-	r.until("it is out", func() bool { return strings.Contains(r.agent.stderr.String(), "the server wants a client certificate") }, r.agent, r.server)
-	if !strings.Contains(r.server.stderr.String(), "client certificates are required again") {
-		t.Errorf("the server does not say it:\n%s", r.server.stderr)
+	r.Until("it is out", func() bool { return strings.Contains(r.agent.Said(), "the server wants a client certificate") })
+	if !strings.Contains(r.server.Said(), "client certificates are required again") {
+		t.Errorf("the server does not say it:\n%s", r.server.Said())
 	}
 	left := r.hosts()
 	r.edit("server.toml", `client_auth = "require"`, `client_auth = "optional"`)
-	r.until("it is in again, with what it had kept", func() bool { return r.hosts()[other].Events > left[other].Events }, r.agent, r.server)
-	r.agent.stop(0)
+	r.Until("it is in again, with what it had kept", func() bool { return r.hosts()[other].Events > left[other].Events })
+	r.agent.Stop(0)
 	if n := r.hosts()[node].Events; n != kept {
 		t.Errorf("%d events of the agent with a certificate are kept, %d were", n, kept)
 	}
-	r.server.stop(0)
+	r.server.Stop(0)
 	checkBooks(t, r.stored())
 }

@@ -11,10 +11,8 @@ import (
 	"encoding/pem"
 	"flag"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -23,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 var rotations = flag.Int("rotations", 100, "how often everything is exchanged")
@@ -105,33 +105,22 @@ func agentOf(t *testing.T, ca *pair, change func(*x509.Certificate)) *pair {
 
 // replace exchanges a file in one step, as a tool that renews certificates does.
 func (b *bench) replace(name, text string) {
-	b.t.Helper()
-	b.write(name+".new", text)
-	if err := os.Rename(b.path(name+".new"), b.path(name)); err != nil {
-		b.t.Fatal(err)
+	b.T.Helper()
+	b.Write(name+".new", text)
+	if err := os.Rename(b.Path(name+".new"), b.Path(name)); err != nil {
+		b.T.Fatal(err)
 	}
 }
 
 func (b *bench) install(name string, p *pair) {
-	b.t.Helper()
-	b.replace("certs/"+name+".key", p.keyPEM(b.t))
+	b.T.Helper()
+	b.replace("certs/"+name+".key", p.keyPEM(b.T))
 	b.replace("certs/"+name+".crt", p.pem())
-}
-
-// page reads a page of a status listener.
-func page(address, path string) string {
-	resp, err := http.Get("http://" + address + path)
-	if err != nil {
-		return ""
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
-	return string(text)
 }
 
 // figure returns a series of /metrics as it is written there.
 func figure(address, series string) string {
-	for line := range strings.Lines(page(address, "/metrics")) {
+	for line := range strings.Lines(rig.Page(address, "/metrics")) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
 			return strings.TrimSpace(rest)
 		}
@@ -145,26 +134,31 @@ const loaded = `rea_tls_loaded_timestamp_seconds{what="certificates"}`
 type rotation struct {
 	*bench
 	serverStatus  string
-	server, agent *process
+	server, agent *rig.Process
 }
 
 func newRotation(t *testing.T) *rotation {
-	r := &rotation{bench: newBench(t, strings.ReplaceAll(fast, "= 200", "= 100")), serverStatus: freeAddress(t)}
-	_, port, _ := net.SplitHostPort(r.serverStatus)
-	text, err := os.ReadFile(r.path("server.toml"))
+	r := &rotation{bench: newBench(t, strings.ReplaceAll(fast, "= 200", "= 100")), serverStatus: rig.FreeAddress(t)}
+	text, err := os.ReadFile(r.Path("server.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.write("server.toml", string(text)+"[status]\nenabled = true\nport = "+port+"\n")
+	r.Write("server.toml", string(text)+r.statusConfig())
 	return r
+}
+
+// statusConfig has the server show how it is.
+func (r *rotation) statusConfig() string {
+	_, port, _ := net.SplitHostPort(r.serverStatus)
+	return "[status]\nenabled = true\nport = " + port + "\n"
 }
 
 // pins writes them into the agent's configuration.
 func (r *rotation) pins(list ...*pair) {
-	r.t.Helper()
-	text, err := os.ReadFile(r.path("agent.toml"))
+	r.T.Helper()
+	text, err := os.ReadFile(r.Path("agent.toml"))
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	quoted := make([]string, len(list))
 	for i, p := range list {
@@ -181,33 +175,33 @@ func (r *rotation) pins(list ...*pair) {
 
 // taken makes a change and waits until both have loaded it.
 func (r *rotation) taken(hangup bool, change func()) {
-	r.t.Helper()
+	r.T.Helper()
 	var server, agent string
-	r.until("both tell when they loaded", func() bool {
+	r.Until("both tell when they loaded", func() bool {
 		server, agent = figure(r.serverStatus, loaded), figure(r.status, loaded)
 		return server != "" && agent != ""
-	}, r.server, r.agent)
+	})
 	change()
 	if hangup {
-		for _, p := range []*process{r.server, r.agent} {
+		for _, p := range []*rig.Process{r.server, r.agent} {
 			_ = p.Process.Signal(syscall.SIGHUP)
 		}
 	}
-	r.until("both have loaded what changed", func() bool {
+	r.Until("both have loaded what changed", func() bool {
 		s, a := figure(r.serverStatus, loaded), figure(r.status, loaded)
 		return s != "" && a != "" && s != server && a != agent
-	}, r.server, r.agent)
+	})
 }
 
 // sent waits until the agent has sent so many batches more.
 func (r *rotation) sent(more int) {
-	r.t.Helper()
+	r.T.Helper()
 	count := func() int {
 		n, _ := strconv.Atoi(figure(r.status, `rea_batches_sent_total{lane="metrics"}`))
 		return n
 	}
 	from := count()
-	r.until("batches are sent", func() bool { return count() >= from+more }, r.server, r.agent)
+	r.Until("batches are sent", func() bool { return count() >= from+more })
 }
 
 // Everything is exchanged again and again while events flow: the certificates and
@@ -216,7 +210,7 @@ func TestEverythingRotatesUnderLoad(t *testing.T) {
 	r := newRotation(t)
 	ca := authority(t, "first")
 	server := serverOf(t, ca)
-	r.write("certs/ca.crt", ca.pem())
+	r.Write("certs/ca.crt", ca.pem())
 	r.install("server", server)
 	r.install("agent", agentOf(t, ca, nil))
 	r.pins(server)
@@ -248,7 +242,7 @@ func TestEverythingRotatesUnderLoad(t *testing.T) {
 		ca, server = next, nextServer
 	}
 	r.sent(2)
-	for line := range strings.Lines(page(r.status, "/metrics")) {
+	for line := range strings.Lines(rig.Page(r.status, "/metrics")) {
 		if strings.HasPrefix(line, "rea_batch_errors_total") && !strings.HasSuffix(line, " 0\n") {
 			t.Errorf("batches failed: %s", line)
 		}
@@ -256,21 +250,21 @@ func TestEverythingRotatesUnderLoad(t *testing.T) {
 	if got := figure(r.status, `rea_tls_reload_success{what="certificates"}`); got != "1" {
 		t.Errorf("rea_tls_reload_success of the agent is %s", got)
 	}
-	for p, words := range map[*process][]string{
+	for p, words := range map[*rig.Process][]string{
 		r.server: {"refused", "connection closed", "not taken"},
 		r.agent:  {"not delivered", "not taken", "lost"},
 	} {
 		for _, word := range words {
-			if strings.Contains(p.stderr.String(), word) {
-				t.Errorf("%s says %q:\n%s", p.Path, word, p.stderr)
+			if strings.Contains(p.Said(), word) {
+				t.Errorf("%s says %q:\n%s", p.Path, word, p.Said())
 			}
 		}
 	}
-	r.agent.stop(0)
+	r.agent.Stop(0)
 	r.agent = r.bench.agent() // delivers what the last one said when it stopped
-	r.verify(r.agent, r.server)
-	r.agent.kill()
-	r.server.stop(0)
+	r.verify()
+	r.agent.Kill()
+	r.server.Stop(0)
 	events := r.stored()
 	checkBooks(t, events)
 	t.Logf("%d rotations, %d events, no batch failed", n, len(events))
@@ -279,42 +273,42 @@ func TestEverythingRotatesUnderLoad(t *testing.T) {
 func TestAnAgentStartsWithAnExpiredCertificateAndDeliversWhenItIsReplaced(t *testing.T) {
 	r := newRotation(t)
 	ca := authority(t, "an authority")
-	r.write("certs/ca.crt", ca.pem())
+	r.Write("certs/ca.crt", ca.pem())
 	r.install("server", serverOf(t, ca))
 	r.install("agent", agentOf(t, ca, func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 	}))
 	r.server = r.bench.server()
 	r.agent = r.bench.agent()
-	r.until("the agent says that its certificate has expired", func() bool { return strings.Contains(r.agent.stderr.String(), "expired") }, r.agent)
-	r.until("/healthz says so", func() bool {
-		p := page(r.status, "/healthz")
+	r.Until("the agent says that its certificate has expired", func() bool { return strings.Contains(r.agent.Said(), "expired") })
+	r.Until("/healthz says so", func() bool {
+		p := rig.Page(r.status, "/healthz")
 		return strings.Contains(p, `"status": "degraded"`) && strings.Contains(p, "certs/agent.crt expired")
-	}, r.agent)
-	r.until("events are queued", func() bool {
+	})
+	r.Until("events are queued", func() bool {
 		n, _ := strconv.Atoi(figure(r.status, `rea_queue_events{lane="metrics"}`))
 		return n > 20
-	}, r.agent)
+	})
 	if n := len(r.stored()); n != 0 {
 		t.Errorf("%d events were delivered with a certificate that has expired", n)
 	}
 	r.replace("certs/agent.key", "-----BEGIN PRIV") // half of one, for now
-	r.until("the agent says that it cannot take that", func() bool {
-		return strings.Contains(r.agent.stderr.String(), "certificates are not taken")
-	}, r.agent)
+	r.Until("the agent says that it cannot take that", func() bool {
+		return strings.Contains(r.agent.Said(), "certificates are not taken")
+	})
 	if got := figure(r.status, `rea_tls_reload_success{what="certificates"}`); got != "0" {
 		t.Errorf("rea_tls_reload_success is %s", got)
 	}
 	r.install("agent", agentOf(t, ca, nil))
-	r.until("events are delivered", func() bool { return len(r.stored()) > 20 }, r.agent, r.server)
-	r.until("all is well", func() bool { return strings.Contains(page(r.status, "/healthz"), `"status": "ok"`) }, r.agent)
-	if n := strings.Count(r.agent.stderr.String(), "certificates are not taken"); n > 3 {
-		t.Errorf("said %d times:\n%s", n, r.agent.stderr)
+	r.Until("events are delivered", func() bool { return len(r.stored()) > 20 })
+	r.Until("all is well", func() bool { return strings.Contains(rig.Page(r.status, "/healthz"), `"status": "ok"`) })
+	if n := strings.Count(r.agent.Said(), "certificates are not taken"); n > 3 {
+		t.Errorf("said %d times:\n%s", n, r.agent.Said())
 	}
-	r.agent.stop(0)
+	r.agent.Stop(0)
 	r.agent = r.bench.agent()
-	r.verify(r.agent, r.server)
-	r.agent.kill()
-	r.server.stop(0)
+	r.verify()
+	r.agent.Kill()
+	r.server.Stop(0)
 	checkBooks(t, r.stored())
 }

@@ -17,32 +17,22 @@ import (
 	"github.com/rea-agent/rea/internal/agent"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // verify waits until the books balance and returns what verify says.
-func (b *bench) verify(processes ...*process) string {
-	b.t.Helper()
+func (b *bench) verify() string {
+	b.T.Helper()
 	var stdout, stderr string
-	b.until("the books balance", func() (ok bool) {
+	b.Until("the books balance", func() (ok bool) {
 		var code int
-		stdout, stderr, code = b.run("rea-server", "verify", "--config", "server.toml", "--json")
+		stdout, stderr, code = b.Run("rea-server", "verify", "--config", "server.toml", "--json")
 		return code == 0
-	}, processes...)
-	if b.t.Failed() {
-		b.t.Log(stdout, stderr)
+	})
+	if b.T.Failed() {
+		b.T.Log(stdout, stderr)
 	}
 	return stdout
-}
-
-// copyFolder copies a queue as the snapshot of a machine would.
-func (b *bench) copyFolder(from, to string) {
-	b.t.Helper()
-	if err := os.RemoveAll(b.path(to)); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := os.CopyFS(b.path(to), os.DirFS(b.path(from))); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // moments returns how often each reading is stored, by what makes it one.
@@ -65,23 +55,23 @@ func streams(events []envelope) map[string]int {
 func TestARestoredSnapshotLosesAndRepeatsNothing(t *testing.T) {
 	b := newBench(t, fast)
 	server, agent := b.server(), b.agent()
-	b.until("events are stored", func() bool { return len(b.stored()) > 10 }, agent, server)
-	server.kill() // what follows is only in the queue, and in the snapshot
+	b.Until("events are stored", func() bool { return len(b.stored()) > 10 })
+	server.Kill() // what follows is only in the queue, and in the snapshot
 	time.Sleep(500 * time.Millisecond)
-	agent.stop(0)
-	b.copyFolder("queue", "snapshot")
+	agent.Stop(0)
+	b.Copy("queue", "snapshot")
 	server, agent = b.server(), b.agent()
 	before := len(b.stored())
-	b.until("more events are stored", func() bool { return len(b.stored()) > before+20 }, agent, server)
-	agent.kill()
-	b.copyFolder("snapshot", "queue")
+	b.Until("more events are stored", func() bool { return len(b.stored()) > before+20 })
+	agent.Kill()
+	b.Copy("snapshot", "queue")
 	agent = b.agent()
-	b.until("new streams begin", func() bool { return len(streams(b.stored())) >= 4 }, agent, server)
-	agent.stop(0)
+	b.Until("new streams begin", func() bool { return len(streams(b.stored())) >= 4 })
+	agent.Stop(0)
 	agent = b.agent() // delivers what the last one said when it stopped
-	b.verify(agent, server)
-	agent.kill()
-	server.stop(0)
+	b.verify()
+	agent.Kill()
+	server.Stop(0)
 	events := b.stored()
 	checkBooks(t, events)
 	for moment, n := range moments(events) {
@@ -94,53 +84,53 @@ func TestARestoredSnapshotLosesAndRepeatsNothing(t *testing.T) {
 func TestACloneIsRefusedShownAndLosesNothing(t *testing.T) {
 	b := newBench(t, fast)
 	server, agent := b.server(), b.agent()
-	b.until("events are stored", func() bool { return len(b.stored()) > 10 }, agent, server)
-	agent.stop(0)
-	b.copyFolder("queue", "clone")
+	b.Until("events are stored", func() bool { return len(b.stored()) > 10 })
+	agent.Stop(0)
+	b.Copy("queue", "clone")
 	agent = b.agent()
 	clone := b.agent("--networking.queue-dir", "clone", "--status.enabled=false")
-	b.until("the clones have streams of their own", func() bool { return len(streams(b.stored())) >= 4 }, agent, clone, server)
+	b.Until("the clones have streams of their own", func() bool { return len(streams(b.stored())) >= 4 })
 	time.Sleep(time.Second)
-	for _, p := range []*process{agent, clone} {
-		p.stop(0)
+	for _, p := range []*rig.Process{agent, clone} {
+		p.Stop(0)
 	}
 	agent = b.agent()
 	clone = b.agent("--networking.queue-dir", "clone", "--status.enabled=false")
-	b.verify(agent, clone, server)
-	hosts := b.must("rea-server", "hosts", "--config", "server.toml", "--json")
+	b.verify()
+	hosts := b.Hosts()
 	var host struct{ Conflicts, Clones uint64 }
 	if err := json.Unmarshal([]byte(hosts), &host); err != nil || host.Conflicts+host.Clones == 0 {
 		t.Errorf("hosts does not show the clone: %v\n%s", err, hosts)
 	}
-	agent.kill()
-	clone.kill()
-	server.stop(0)
+	agent.Kill()
+	clone.Kill()
+	server.Stop(0)
 	checkBooks(t, b.stored())
 }
 
 func TestAnAgentWithAnotherNameTakesAlongWhatIsQueued(t *testing.T) {
 	b := newBench(t, fast)
-	b.must("rea-server", "certs", "--dns", "127.0.0.1", "--dir", b.path("others"))
+	b.Certify("others")
 	var both []byte
 	for _, name := range []string{"certs/ca.crt", "others/ca.crt"} {
-		pem, err := os.ReadFile(b.path(name))
+		pem, err := os.ReadFile(b.Path(name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		both = append(both, pem...)
 	}
-	b.write("clients.crt", string(both))
+	b.Write("clients.crt", string(both))
 	agent := b.agent()
-	b.until("the agent says that the server is away", func() bool { return strings.Contains(agent.stderr.String(), "connection refused") }, agent)
+	b.Until("the agent says that the server is away", func() bool { return strings.Contains(agent.Said(), "connection refused") })
 	time.Sleep(time.Second)
-	agent.stop(0)
+	agent.Stop(0)
 	agent = b.agent("--tls.client-cert=others/agent.crt", "--tls.client-key=others/agent.key")
-	server := b.start("rea-server", "--config", "server.toml", "--tls.client-ca-file", "clients.crt")
-	b.until("the server listens", func() bool { return answers(b.address) }, server)
-	b.until("events are stored", func() bool { return len(b.stored()) > 20 }, agent, server)
-	b.verify(agent, server)
-	agent.stop(0)
-	server.stop(0)
+	server := b.Start("rea-server", "--config", "server.toml", "--tls.client-ca-file", "clients.crt")
+	b.Until("the server listens", func() bool { return rig.Answers(b.address) })
+	b.Until("events are stored", func() bool { return len(b.stored()) > 20 })
+	b.verify()
+	agent.Stop(0)
+	server.Stop(0)
 	events := b.stored()
 	starts := 0
 	for _, e := range events {
@@ -185,24 +175,25 @@ func TestVerifyPrintsTheEquationOfABadDay(t *testing.T) {
 		}
 		return nil
 	}})
-	b.until("the queue overflows", func() bool {
-		return answers(b.status) && !strings.Contains(b.get("/metrics"), `rea_events_dropped_total{reason="queue_full",stage="queue"} 0`+"\n")
+	b.Until("the queue overflows", func() bool {
+		page := rig.Page(b.status, "/metrics")
+		return page != "" && !strings.Contains(page, `rea_events_dropped_total{reason="queue_full",stage="queue"} 0`+"\n")
 	})
 	server := b.server()
-	b.until("a line is refused", func() bool {
-		letters, _ := filepath.Glob(b.path("queue/dead-letters/*"))
+	b.Until("a line is refused", func() bool {
+		letters, _ := filepath.Glob(b.Path("queue/dead-letters/*"))
 		return len(letters) > 2
-	}, server)
+	})
 	stop()
 	stop = b.inProcess() // delivers what is left
 	var said string
-	b.until("the books balance", func() bool {
+	b.Until("the books balance", func() bool {
 		var code int
-		said, _, code = b.run("rea-server", "verify", "--config", "server.toml")
+		said, _, code = b.Run("rea-server", "verify", "--config", "server.toml")
 		return code == 0
-	}, server)
+	})
 	stop()
-	server.stop(0)
+	server.Stop(0)
 	t.Logf("\n%s", said)
 	for _, want := range []string{"queue_full", "rejected"} {
 		if !strings.Contains(said, want) {
@@ -215,27 +206,27 @@ func TestVerifyPrintsTheEquationOfABadDay(t *testing.T) {
 // inProcess runs an agent with sources of ours in this process, and returns how
 // to stop it.
 func (b *bench) inProcess(sources ...agent.Source) (stop func()) {
-	b.t.Helper()
+	b.T.Helper()
 	c := agent.Default()
-	text, err := os.ReadFile(b.path("agent.toml"))
+	text, err := os.ReadFile(b.Path("agent.toml"))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	b.write("inprocess.toml", strings.NewReplacer(
-		`"16MiB"`, `"1MiB"`, `"queue"`, fmt.Sprintf("%q", b.path("queue")), `"certs/`, `"`+b.path("certs")+`/`,
+	b.Write("inprocess.toml", strings.NewReplacer(
+		`"16MiB"`, `"1MiB"`, `"queue"`, fmt.Sprintf("%q", b.Path("queue")), `"certs/`, `"`+b.Path("certs")+`/`,
 	).Replace(string(text)))
-	if _, err := c.Spec().Load(config.Sources{File: b.path("inprocess.toml")}); err != nil {
-		b.t.Fatal(err)
+	if _, err := c.Spec().Load(config.Sources{File: b.Path("inprocess.toml")}); err != nil {
+		b.T.Fatal(err)
 	}
 	a, err := agent.New(agent.Options{Config: c, Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Sources: sources})
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
 	run.Go(func() {
 		if err := a.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			b.t.Error(err)
+			b.T.Error(err)
 		}
 	})
 	return func() {

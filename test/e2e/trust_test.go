@@ -16,54 +16,54 @@ import (
 func issued(t *testing.T, key string) (r *rotation, node string) {
 	t.Helper()
 	r = newRotation(t)
-	r.must("rea-server", "pki", "init", "--org", "example.org", "--key", key)
-	r.must("rea-server", "pki", "issue", "server", "--dns", "127.0.0.1", "--key", key)
+	r.Must("rea-server", "pki", "init", "--org", "example.org", "--key", key)
+	r.Must("rea-server", "pki", "issue", "server", "--dns", "127.0.0.1", "--key", key)
 	var made struct{ Node string }
-	if err := json.Unmarshal([]byte(r.must("rea-server", "pki", "issue", "agent", "--key", key, "--out", "agent", "--json")), &made); err != nil {
+	if err := json.Unmarshal([]byte(r.Must("rea-server", "pki", "issue", "agent", "--key", key, "--out", "agent", "--json")), &made); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"server/server.crt", "server/server.key", "agent/agent.crt", "agent/agent.key", "pki/ca.crt"} {
 		r.copyIn(file, filepath.Base(file))
 	}
-	text, err := os.ReadFile(r.path("server.toml"))
+	text, err := os.ReadFile(r.Path("server.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.write("server.toml", strings.Replace(string(text), "[tls]\n", "[tls]\ndenylist_file = \"pki/revoked.jsonl\"\n", 1))
+	r.Write("server.toml", strings.Replace(string(text), "[tls]\n", "[tls]\ndenylist_file = \"pki/revoked.jsonl\"\n", 1))
 	r.server = r.bench.server()
 	r.agent = r.bench.agent()
-	r.until("events are stored", func() bool { return len(r.stored()) > 10 }, r.agent, r.server)
+	r.Until("events are stored", func() bool { return len(r.stored()) > 10 })
 	return r, made.Node
 }
 
 // copyIn exchanges a file of the folder certs.
 func (r *rotation) copyIn(from, name string) {
-	r.t.Helper()
-	text, err := os.ReadFile(r.path(from))
+	r.T.Helper()
+	text, err := os.ReadFile(r.Path(from))
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	r.replace("certs/"+name, string(text))
 }
 
 func TestAnAgentOfTheAuthorityDeliversIsRenewedAndCutOff(t *testing.T) {
 	r, node := issued(t, "ecdsa")
-	r.must("rea-server", "pki", "issue", "agent", "--node", node, "--out", "renewed")
+	r.Must("rea-server", "pki", "issue", "agent", "--node", node, "--out", "renewed")
 	r.copyIn("renewed/agent.key", "agent.key")
 	r.copyIn("renewed/agent.crt", "agent.crt")
-	r.until("the agent uses the new certificate", func() bool { return strings.Contains(r.agent.stderr.String(), "other certificates are in use") }, r.agent)
+	r.Until("the agent uses the new certificate", func() bool { return strings.Contains(r.agent.Said(), "other certificates are in use") })
 	r.sent(2)
 	for _, e := range r.stored() {
 		if e.Node != node {
 			t.Fatalf("an event of %s is stored", e.Node)
 		}
 	}
-	r.must("rea-server", "pki", "revoke", node, "--reason", "laptop stolen")
-	r.until("the agent is told", func() bool {
-		return strings.Contains(r.agent.stderr.String(), "this agent was revoked (laptop stolen)")
-	}, r.agent, r.server)
+	r.Must("rea-server", "pki", "revoke", node, "--reason", "laptop stolen")
+	r.Until("the agent is told", func() bool {
+		return strings.Contains(r.agent.Said(), "this agent was revoked (laptop stolen)")
+	})
 	kept := len(r.stored())
-	r.until("what it collects stays in its queue", func() bool { n, _ := strconv.Atoi(figure(r.status, `rea_queue_events{lane="metrics"}`)); return n > 1 }, r.agent)
+	r.Until("what it collects stays in its queue", func() bool { n, _ := strconv.Atoi(figure(r.status, `rea_queue_events{lane="metrics"}`)); return n > 1 })
 	if n := len(r.stored()); n != kept {
 		t.Errorf("%d events were stored after that", n-kept)
 	}
@@ -71,12 +71,12 @@ func TestAnAgentOfTheAuthorityDeliversIsRenewedAndCutOff(t *testing.T) {
 		t.Error("the server's metrics do not tell of it")
 	}
 	r.replace("pki/revoked.jsonl", "# taken back\n")
-	r.until("the server has taken it back", func() bool { return figure(r.serverStatus, "rea_tls_denylist_entries") == "0" }, r.server)
-	r.agent.stop(0)
+	r.Until("the server has taken it back", func() bool { return figure(r.serverStatus, "rea_tls_denylist_entries") == "0" })
+	r.agent.Stop(0)
 	r.agent = r.bench.agent() // the one before asks only now and then
-	r.verify(r.agent, r.server)
-	r.agent.kill()
-	r.server.stop(0)
+	r.verify()
+	r.agent.Kill()
+	r.server.Stop(0)
 	checkBooks(t, r.stored())
 }
 
@@ -91,11 +91,11 @@ func TestWithFIPS140EverythingWorks(t *testing.T) {
 			if err := r.handshake(tls.X25519MLKEM768); err != nil {
 				t.Errorf("hybrid key exchange: %v", err)
 			}
-			r.agent.stop(0)
+			r.agent.Stop(0)
 			r.agent = r.bench.agent()
-			r.verify(r.agent, r.server)
-			r.agent.kill()
-			r.server.stop(0)
+			r.verify()
+			r.agent.Kill()
+			r.server.Stop(0)
 			checkBooks(t, r.stored())
 		})
 	}
@@ -104,13 +104,13 @@ func TestWithFIPS140EverythingWorks(t *testing.T) {
 // handshake connects as an agent that knows one key exchange. This process has
 // not FIPS 140 on, as that is decided when a process starts.
 func (r *rotation) handshake(curve tls.CurveID) error {
-	ca, err := os.ReadFile(r.path("certs/ca.crt"))
+	ca, err := os.ReadFile(r.Path("certs/ca.crt"))
 	if err != nil {
 		return err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
-	pair, err := tls.LoadX509KeyPair(r.path("certs/agent.crt"), r.path("certs/agent.key"))
+	pair, err := tls.LoadX509KeyPair(r.Path("certs/agent.crt"), r.Path("certs/agent.key"))
 	if err != nil {
 		return err
 	}

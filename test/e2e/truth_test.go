@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // What the agent says of this machine, read by other people's tools. Values move
@@ -51,9 +53,9 @@ type reading struct {
 
 func once(t *testing.T) (r reading) {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir()}
+	b := rig.Folder{T: t, Bin: bin, Dir: t.TempDir()}
 	kinds := 0
-	for line := range strings.Lines(b.must("rea-agent", "once", "--agent.redact-pii=false")) {
+	for line := range strings.Lines(b.Must("rea-agent", "once", "--agent.redact-pii=false")) {
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("%v\n%s", err, line)
 		}

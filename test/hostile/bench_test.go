@@ -20,15 +20,14 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rea-agent/rea/internal/wire"
+	"github.com/rea-agent/rea/test/rig"
 )
 
 var (
@@ -41,122 +40,40 @@ var (
 var bin string
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "rea-hostile")
-		if err != nil {
-			panic(err)
-		}
-		defer os.RemoveAll(dir)
+	os.Exit(rig.Main(m, func(dir string) []*exec.Cmd {
 		bin = dir
-		build := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", dir, "../../cmd/rea-server")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
+		return []*exec.Cmd{rig.Build(dir, "rea-server")}
+	}))
 }
 
 // A bench is a server, and the authority that makes certificates of its agents.
 type bench struct {
-	t       *testing.T
-	dir     string
+	rig.Folder
 	address string
 	ca      tls.Certificate
 	roots   *x509.CertPool
-	server  *exec.Cmd
+	server  *rig.Process
 	mu      sync.Mutex // of what workers share
 
 	agents []*honest     // that go on while others are measured
 	each   time.Duration // what a batch of theirs costs
-	log    *os.File
 }
 
 // newBench starts a server with these limits.
 func newBench(t *testing.T, limits string) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir()}
-	b.must("certs", "--dns", "127.0.0.1", "--dir", b.path("certs"))
+	b := &bench{Folder: rig.Folder{T: t, Bin: bin, Dir: t.TempDir()}, address: rig.FreeAddress(t)}
+	b.Certify("certs")
 	var err error
-	if b.ca, err = tls.LoadX509KeyPair(b.path("certs/ca.crt"), b.path("certs/ca.key")); err != nil {
+	if b.ca, err = tls.LoadX509KeyPair(b.Path("certs/ca.crt"), b.Path("certs/ca.key")); err != nil {
 		t.Fatal(err)
 	}
 	b.roots = x509.NewCertPool()
 	b.roots.AddCert(b.ca.Leaf)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.address = l.Addr().String()
-	l.Close()
-	b.write("server.toml", fmt.Sprintf(`
-[server]
-listen = %q
-data_dir = "data"
-[tls]
-cert_file = "certs/server.crt"
-key_file = "certs/server.key"
-client_ca_file = "certs/ca.crt"
-[limits]
-`, b.address)+limits)
-	if b.log, err = os.Create(b.path("server.log")); err != nil {
-		t.Fatal(err)
-	}
-	b.server = exec.Command(filepath.Join(bin, "rea-server"), "--config", "server.toml")
-	b.server.Dir, b.server.Stderr = b.dir, b.log
-	if err := b.server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.stop)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if c, err := net.Dial("tcp", b.address); err == nil {
-			c.Close()
-			return b
-		}
-	}
-	t.Fatalf("the server does not listen:\n%s", b.said())
-	return nil
-}
-
-func (b *bench) stop() {
-	if b.server.ProcessState == nil {
-		_ = b.server.Process.Signal(syscall.SIGTERM)
-		_ = b.server.Wait()
-	}
-	b.log.Close()
-}
-
-func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
-
-func (b *bench) said() string {
-	text, _ := os.ReadFile(b.path("server.log"))
-	return string(text)
-}
-
-func (b *bench) write(name, text string) {
-	b.t.Helper()
-	if err := os.WriteFile(b.path(name), []byte(text), 0o600); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func (b *bench) run(args ...string) (stdout, stderr string, err error) {
-	var out, errs bytes.Buffer
-	cmd := exec.Command(filepath.Join(bin, "rea-server"), args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, &out, &errs
-	err = cmd.Run()
-	return out.String(), errs.String(), err
-}
-
-func (b *bench) must(args ...string) string {
-	b.t.Helper()
-	stdout, stderr, err := b.run(args...)
-	if err != nil {
-		b.t.Fatalf("rea-server %s: %v\n%s%s", strings.Join(args, " "), err, stdout, stderr)
-	}
-	return stdout
+	b.Write("server.toml", rig.ServerConfig(b.address, "data", "certs")+"[limits]\n"+limits)
+	b.server = b.Start("rea-server", "--config", "server.toml")
+	b.Until("the server listens", func() bool { return rig.Answers(b.address) })
+	return b
 }
 
 // node returns the name of the agent number n.
@@ -164,10 +81,10 @@ func node(n int) string { return fmt.Sprintf("0190d1c0-0000-7000-8000-%012x", n)
 
 // client returns what the agent of that node connects with.
 func (b *bench) client(node string) *tls.Config {
-	b.t.Helper()
+	b.T.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
@@ -175,7 +92,7 @@ func (b *bench) client(node string) *tls.Config {
 		URIs: []*url.URL{{Scheme: "spiffe", Host: "rea", Path: "/agent/" + node}},
 	}, b.ca.Leaf, key.Public(), b.ca.PrivateKey)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return &tls.Config{
 		RootCAs: b.roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13,
@@ -185,17 +102,17 @@ func (b *bench) client(node string) *tls.Config {
 
 // cost is what the server has used so far.
 func (b *bench) cpu() time.Duration {
-	b.t.Helper()
+	b.T.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.server.Process.Pid))
 	if err != nil {
-		b.t.Fatalf("the server is gone: %v\n%s", err, b.said())
+		b.T.Fatalf("the server is gone: %v\n%s", err, b.server.Said())
 	}
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	ticks := 0
 	for _, f := range fields[11:13] { // utime and stime, in hundredths of a second
 		n, err := strconv.Atoi(f)
 		if err != nil {
-			b.t.Fatal(err)
+			b.T.Fatal(err)
 		}
 		ticks += n
 	}
@@ -204,29 +121,29 @@ func (b *bench) cpu() time.Duration {
 
 // memory returns a figure of /proc/PID/status, in bytes: VmRSS or VmHWM.
 func (b *bench) memory(name string) int64 {
-	b.t.Helper()
+	b.T.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.server.Process.Pid))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(line, name+":"); ok {
 			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			if err != nil {
-				b.t.Fatal(err)
+				b.T.Fatal(err)
 			}
 			return n << 10
 		}
 	}
-	b.t.Fatalf("no %s", name)
+	b.T.Fatalf("no %s", name)
 	return 0
 }
 
 // forgetPeak makes VmHWM begin at what there is now.
 func (b *bench) forgetPeak() {
-	b.t.Helper()
+	b.T.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", b.server.Process.Pid), []byte("5"), 0); err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 }
 
@@ -317,7 +234,7 @@ type honest struct {
 func (b *bench) honest(n int, every time.Duration) *honest {
 	conf := b.client(node(n))
 	transport := &http.Transport{TLSClientConfig: conf}
-	b.t.Cleanup(transport.CloseIdleConnections)
+	b.T.Cleanup(transport.CloseIdleConnections)
 	return &honest{
 		b: b, node: node(n), stream: fmt.Sprintf("%032x", n), every: every,
 		client: &http.Client{Transport: transport, Timeout: 30 * time.Second},
@@ -383,15 +300,11 @@ func (h *honest) take() []time.Duration {
 
 // check does the arithmetic: what was acknowledged is kept, each number once.
 func (h *honest) check() {
-	h.b.t.Helper()
-	out := h.b.must("verify", "--config", "server.toml", "--node", h.node, "--json")
-	var account struct{ Received, Assigned, Waiting, Undeclared uint64 }
-	first, _, _ := strings.Cut(out, "\n")
-	if err := json.Unmarshal([]byte(first), &account); err != nil {
-		h.b.t.Fatal(err)
-	}
-	if account.Received != h.sent || account.Assigned != h.sent || h.sent == 0 {
-		h.b.t.Errorf("honest agent %s: %d events were acknowledged, the server has %+v", h.node, h.sent, account)
+	h.b.T.Helper()
+	type account struct{ Received, Assigned, Waiting, Undeclared uint64 }
+	accounts := rig.Each[account](h.b.T, h.b.Must("rea-server", "verify", "--config", "server.toml", "--node", h.node, "--json"))
+	if len(accounts) == 0 || accounts[0].Received != h.sent || accounts[0].Assigned != h.sent || h.sent == 0 {
+		h.b.T.Errorf("honest agent %s: %d events were acknowledged, the server has %+v", h.node, h.sent, accounts)
 	}
 }
 

@@ -102,7 +102,7 @@ func TestHostileRequests(t *testing.T) {
 			t.Errorf("%s: the server grew by %d MiB for one request, want at most %d", r.name, r.one>>20, mostMemory>>20)
 		}
 	}
-	if text := b.said(); strings.Contains(text, "panic") {
+	if text := b.server.Said(); strings.Contains(text, "panic") {
 		t.Errorf("the server has a bug:\n%s", text)
 	}
 	for _, h := range agents {
@@ -125,7 +125,7 @@ func (b *bench) peers() (list []*peer) {
 // one after the other, and nothing else but what an honest agent sent before.
 func growth(t *testing.T, c *class) int64 {
 	b := newBench(t, alone)
-	defer b.stop()
+	defer b.server.Stop(0)
 	h := b.honest(1, 0)
 	for range 20 {
 		h.deliver()
@@ -155,7 +155,7 @@ func (b *bench) honestCost(agents []*honest) {
 	cpu, batches := b.cpu(), b.delivered()
 	time.Sleep(4 * time.Second)
 	b.each = (b.cpu() - cpu) / time.Duration(max(1, b.delivered()-batches))
-	b.t.Logf("a batch of an honest agent costs the server %v", b.each)
+	b.T.Logf("a batch of an honest agent costs the server %v", b.each)
 }
 
 // delivered returns how many batches the honest agents have delivered.
@@ -282,7 +282,7 @@ func TestWhoeverMisbehavesIsSlowedCutAndNamed(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	t.Logf("answers: %v", statuses)
-	text := b.said()
+	text := b.server.Said()
 	for n := range workers {
 		for _, want := range []string{"client is slowed for what it did", "client is cut off for what it did"} {
 			named := 0

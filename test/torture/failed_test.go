@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // figure returns what the series of a page add up to whose names match.
@@ -27,7 +29,7 @@ func figure(page, pattern string) (sum float64) {
 
 // sent waits until the agent has delivered n more events of each lane.
 func (b *bench) sent(n float64) {
-	b.t.Helper()
+	b.T.Helper()
 	lanes := []string{`rea_events_sent_total\{lane="evidence"\}`, `rea_events_sent_total\{lane="metrics"\}`}
 	var before []float64
 	b.until("the agent answers", func() bool {
@@ -117,7 +119,7 @@ func TestFailingCalls(t *testing.T) {
 		t.Run(strings.ReplaceAll(name+" "+c.when, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
-			wrap := []string{"strace", "-f", "-qq", "--seccomp-bpf", "-o", b.path("strace.out"), "-e", "signal=none", "-e", "trace=" + c.call, "-e", "inject=" + c.call + ":error=" + c.failure + ":when=" + c.when}
+			wrap := []string{"strace", "-f", "-qq", "--seccomp-bpf", "-o", b.Path("strace.out"), "-e", "signal=none", "-e", "trace=" + c.call, "-e", "inject=" + c.call + ":error=" + c.failure + ":when=" + c.when}
 			var wrapAgent, wrapServer []string
 			if c.whose == "agent" {
 				wrapAgent = wrap
@@ -127,7 +129,7 @@ func TestFailingCalls(t *testing.T) {
 			b.startWrappedServer(wrapServer)
 			b.startAgent(quick{wrap: wrapAgent, queueBytes: c.queue})
 			injected := func() int {
-				text, _ := os.ReadFile(b.path("strace.out"))
+				text, _ := os.ReadFile(b.Path("strace.out"))
 				return strings.Count(string(text), "(INJECTED)")
 			}
 			b.until("calls have failed", func() bool { return injected() >= 3 && b.books.safe() > 300 })
@@ -147,7 +149,7 @@ func TestFailingCalls(t *testing.T) {
 
 // startWrappedServer starts the server by another program.
 func (b *bench) startWrappedServer(wrap []string) {
-	b.t.Helper()
+	b.T.Helper()
 	b.wrap = wrap
 	b.startServer()
 	b.wrap = nil
@@ -188,7 +190,7 @@ func TestTheQueueIsRemovedUnderTheAgent(t *testing.T) {
 	b.sent(100)
 	const times = 3
 	for range times {
-		if err := os.RemoveAll(b.path(b.queue)); err != nil {
+		if err := os.RemoveAll(b.Path(b.queue)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -218,7 +220,7 @@ func TestARestoredSnapshot(t *testing.T) {
 		b.startAgent(quick{})
 		b.sent(60)
 		b.agent.kill()
-		b.copyQueue(b.queue, "snapshot")
+		b.Copy(b.queue, "snapshot")
 		b.restartAgent()
 		b.sent(60)
 		again := b.hush()
@@ -228,26 +230,14 @@ func TestARestoredSnapshot(t *testing.T) {
 		// What only the newer queue has is lost by the restoring, not by us.
 		b.empty(b.queue, func() { b.startAgent(quick{still: true}) })
 		again()
-		if err := os.RemoveAll(b.path(b.queue)); err != nil {
+		if err := os.RemoveAll(b.Path(b.queue)); err != nil {
 			t.Fatal(err)
 		}
-		b.copyQueue("snapshot", b.queue)
+		b.Copy("snapshot", b.queue)
 	}
 	b.startAgent(quick{})
 	b.sent(60)
 	b.settle("a restored snapshot of the queue", times)
-}
-
-// copyQueue copies a folder, in place of what is there.
-func (b *bench) copyQueue(from, to string) {
-	b.t.Helper()
-	err := os.RemoveAll(b.path(to))
-	if err == nil {
-		err = os.CopyFS(b.path(to), os.DirFS(b.path(from)))
-	}
-	if err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // TestAClonedQueue runs two agents at once with the same certificate and copies
@@ -259,12 +249,12 @@ func TestAClonedQueue(t *testing.T) {
 	b.startAgent(quick{})
 	b.sent(60)
 	b.agent.kill()
-	b.copyQueue(b.queue, "clone")
+	b.Copy(b.queue, "clone")
 	for _, name := range []string{"clone-log", "clone-gauge"} {
 		b.books.source(name, b.seed)
 	}
 	b.restartAgent()
-	status := freeAddress(t)
+	status := rig.FreeAddress(t)
 	other := b.start("clone", b.agentCommand("clone.toml", status, "clone", "clone-", quick{}))
 	t.Cleanup(other.end)
 	time.Sleep(3 * time.Second)

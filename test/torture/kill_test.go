@@ -26,18 +26,18 @@ func TestKills(t *testing.T) {
 // wantAll wants nothing missing, not even declared, and an item a cycle at least:
 // else little was tried.
 func (b *bench) wantAll(r balance, cycles int) {
-	b.t.Helper()
+	b.T.Helper()
 	if r.declared > 0 {
-		b.t.Errorf("%d numbers are declared missing, and only processes ended", r.declared)
+		b.T.Errorf("%d numbers are declared missing, and only processes ended", r.declared)
 	}
 	if r.items < uint64(cycles) {
-		b.t.Errorf("only %d items arrived in %d cycles", r.items, cycles)
+		b.T.Errorf("only %d items arrived in %d cycles", r.items, cycles)
 	}
 }
 
 // strike ends something in one way and starts it again.
 func (b *bench) strike() {
-	b.t.Helper()
+	b.T.Helper()
 	again := []func(){b.restartAgent, b.restartServer}
 	victims := []*process{b.agent, b.server}
 	switch n := b.rng.IntN(100); {
@@ -73,12 +73,12 @@ func (b *bench) strike() {
 }
 
 func (b *bench) restartAgent() {
-	b.t.Helper()
+	b.T.Helper()
 	b.ends++
 	b.startAgent(quick{})
 }
 
 func (b *bench) restartServer() {
-	b.t.Helper()
+	b.T.Helper()
 	b.startServer()
 }

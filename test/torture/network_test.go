@@ -21,6 +21,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/wire"
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // impatient makes what gets lost on the way cost little time.
@@ -185,22 +186,22 @@ func (r *recorder) WriteHeader(int)     {}
 // newStorm listens in front of the server of the bench, with its certificate, and
 // passes on with that of the agent.
 func (b *bench) newStorm() *storm {
-	b.t.Helper()
-	client, err := identity.ClientTLS(identity.Client{CAFile: b.path("certs/ca.crt"), CertFile: b.path("certs/agent.crt"), KeyFile: b.path("certs/agent.key"), Verify: true})
+	b.T.Helper()
+	client, err := identity.ClientTLS(identity.Client{CAFile: b.Path("certs/ca.crt"), CertFile: b.Path("certs/agent.crt"), KeyFile: b.Path("certs/agent.key"), Verify: true})
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	serving, err := identity.ServerTLS(identity.Server{CertFile: b.path("certs/server.crt"), KeyFile: b.path("certs/server.key"), ClientCAFile: b.path("certs/ca.crt")})
+	serving, err := identity.ServerTLS(identity.Server{CertFile: b.Path("certs/server.crt"), KeyFile: b.Path("certs/server.key"), ClientCAFile: b.Path("certs/ca.crt")})
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	through := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: b.address})
 	through.Transport = &http.Transport{TLSClientConfig: client}
 	through.ErrorLog = log.New(io.Discard, "", 0)
 	s := &storm{next: through, rng: rand.New(rand.NewPCG(b.rng.Uint64(), 3)), rages: true, count: map[string]int{}}
-	l, err := net.Listen("tcp", freeAddress(b.t))
+	l, err := net.Listen("tcp", rig.FreeAddress(b.T))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	b.endpoint = l.Addr().String()
 	srv := &http.Server{Handler: s, TLSConfig: serving, ErrorLog: log.New(io.Discard, "", 0)}
@@ -209,7 +210,7 @@ func (b *bench) newStorm() *storm {
 		defer close(done)
 		_ = srv.ServeTLS(l, "", "")
 	}()
-	b.t.Cleanup(func() {
+	b.T.Cleanup(func() {
 		_ = srv.Shutdown(context.Background())
 		<-done
 	})

@@ -62,34 +62,34 @@ func (b *bench) virtual(ctx context.Context, emit func(ctx context.Context, emit
 	c.Networking.Enabled = true
 	c.Networking.Endpoint = "https://" + b.address
 	c.Networking.Backoff = config.Range{Min: 500 * time.Millisecond, Max: time.Minute}
-	c.Networking.QueueDir = b.path(b.queue)
+	c.Networking.QueueDir = b.Path(b.queue)
 	c.Networking.QueueMaxBytes, c.Networking.QueueMinFreeBytes = 64<<20, 0
 	a, err := agent.New(agent.Options{
 		Config: c, Version: "torture", Log: slog.New(slog.DiscardHandler), Stdout: os.Stdout, Sources: []agent.Source{{Name: "log", Run: emit}},
 	})
 	if err != nil {
-		b.t.Error(err)
+		b.T.Error(err)
 		return
 	}
 	if err := a.Run(ctx); err != nil {
-		b.t.Error(err)
+		b.T.Error(err)
 	}
 }
 
 // node returns who the agent is by its certificate.
 func (b *bench) node() string {
-	text, err := os.ReadFile(b.path("certs/agent.crt"))
+	text, err := os.ReadFile(b.Path("certs/agent.crt"))
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	block, _ := pem.Decode(text)
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	node, err := identity.Node(cert)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
 	return node
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // A proxy carries TCP connections to a server, and hurts them.
@@ -46,7 +48,7 @@ var harms = []harm{slow, cut, reset, halfOpen, hole, short, deaf, late, garbled,
 
 func newProxy(t *testing.T, target string, rng *rand.Rand) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", freeAddress(t))
+	l, err := net.Listen("tcp", rig.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

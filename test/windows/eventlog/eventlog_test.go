@@ -27,7 +27,7 @@ func TestEachRecordArrivesOnceOverKills(t *testing.T) {
 			next += 30
 			time.Sleep(120 * time.Millisecond)
 		}
-		a.kill()
+		a.Kill()
 	}
 	b.agent()
 	b.wantAll("System", 1, next-1)
@@ -42,7 +42,7 @@ func TestRecordsThatAreGoneAreToldAndTheOthersArrive(t *testing.T) {
 		a := b.agent()
 		b.wantAll("System", 1, 100)
 		time.Sleep(4 * time.Second) // the position is written down each three seconds
-		a.kill()
+		a.Kill()
 		b.clear("System")
 		b.log("System", 151, 250)
 		b.agent()
@@ -98,7 +98,7 @@ func TestOneChannelsTroubleDoesNotTouchAnother(t *testing.T) {
 	b.orders("Setup", "config 1 -1\n")
 	b.agent()
 	b.wantAll("System", 1, 50)
-	b.until("the states", func() string {
+	b.UntilQuiet("the states", func() string {
 		s := b.states()
 		for channel, want := range map[string]string{"System": "ok", "Security": "denied", "Setup": "disabled", "Absent": "absent"} {
 			if s[channel] != want {
@@ -123,7 +123,7 @@ func TestAFloodIsDeferredOrDroppedAndCounted(t *testing.T) {
 		b := newBench(t, "win_eventlog_channels = [\"System\"]\nwin_eventlog_rps = 500\nwin_eventlog_rate = \"drop\"")
 		b.log("System", 1, 3000)
 		b.agent()
-		b.until("each record arrived or is in a gap", func() string {
+		b.UntilQuiet("each record arrived or is in a gap", func() string {
 			ids, gaps := b.arrived("System"), b.gaps()
 			dropped := 0
 			for _, g := range gaps {
@@ -149,7 +149,7 @@ func TestAnEventLogEndToEnd(t *testing.T) {
 	b.agent()
 	var first time.Time
 	var before int
-	b.until("all arrived", func() string {
+	b.UntilQuiet("all arrived", func() string {
 		n := b.stored()
 		if n > 0 && first.IsZero() {
 			first, before = time.Now(), n
@@ -177,7 +177,7 @@ func TestNoHandleLeaks(t *testing.T) {
 	b.clear("System")
 	b.log("System", 501, 700)
 	b.wantAll("System", 1, 700)
-	b.until("the handles are closed", func() string {
+	b.UntilQuiet("the handles are closed", func() string {
 		var h map[string]json.RawMessage
 		text, err := os.ReadFile(filepath.Join(b.share, "wevt", "handles.json"))
 		if err == nil {
@@ -204,12 +204,12 @@ func TestNoHandleLeaks(t *testing.T) {
 
 // wantAll waits until each record of a channel arrived, and arrived once.
 func (b *bench) wantAll(channel string, first, last int) {
-	b.t.Helper()
+	b.T.Helper()
 	b.want(channel, last-first+1)
 	ids := b.arrived(channel)
 	for id := first; id <= last; id++ {
 		if ids[id] != 1 {
-			b.t.Fatalf("record %d of %s arrived %d times", id, channel, ids[id])
+			b.T.Fatalf("record %d of %s arrived %d times", id, channel, ids[id])
 		}
 	}
 	b.balance()
@@ -217,8 +217,8 @@ func (b *bench) wantAll(channel string, first, last int) {
 
 // want waits until so many records of a channel arrived.
 func (b *bench) want(channel string, n int) {
-	b.t.Helper()
-	b.until("records of "+channel, func() string {
+	b.T.Helper()
+	b.UntilQuiet("records of "+channel, func() string {
 		if ids := b.arrived(channel); len(ids) < n {
 			return fmt.Sprintf("%d of %d", len(ids), n)
 		}
@@ -228,8 +228,8 @@ func (b *bench) want(channel string, n int) {
 
 // wantGaps wants these gaps of records, and no others: "channel first-last count".
 func (b *bench) wantGaps(want ...string) {
-	b.t.Helper()
-	b.until("gaps", func() string {
+	b.T.Helper()
+	b.UntilQuiet("gaps", func() string {
 		var got []string
 		for _, g := range b.gaps() {
 			got = append(got, fmt.Sprintf("%s %d-%d %d", g.Channel, g.FirstRecord, g.LastRecord, g.Count))

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rea-agent/rea/test/rig"
 )
 
 // What the installer ends with, in winerror.h. Where an action fails, Windows says
@@ -35,17 +37,17 @@ func enrolled(t *testing.T, version string) *bench {
 
 // runs wants the service to run the program of a version.
 func (b *bench) runs(version string) {
-	b.t.Helper()
+	b.T.Helper()
 	if s := b.state(); s != "RUNNING" {
-		b.t.Errorf("the service is %q, want it to run", s)
+		b.T.Errorf("the service is %q, want it to run", s)
 	}
 	if list, _ := b.windows("reg", "query", products, "/s"); strings.Count(list, "REA Endpoint Agent") != 1 || !strings.Contains(list, " "+strings.TrimPrefix(version, "v")+".0\r\n") {
-		b.t.Errorf("registered is %s, want %s and nothing else", list, version)
+		b.T.Errorf("registered is %s, want %s and nothing else", list, version)
 	}
 	if v := b.agent("--version"); !strings.HasPrefix(v, "rea-agent "+version+" ") {
-		b.t.Errorf("installed is %s, want %s", v, version)
+		b.T.Errorf("installed is %s, want %s", v, version)
 	}
-	b.until("the service is of that version", func() string {
+	b.UntilQuiet("the service is of that version", func() string {
 		lines, _ := b.sh(`grep '"action":"start"' ` + data + "/logs/events.ndjson | tail -n 1")
 		if !strings.Contains(lines, `"version":"`+version+`"`) {
 			return lines
@@ -56,15 +58,15 @@ func (b *bench) runs(version string) {
 
 // gone wants neither service nor program, and nothing to remove.
 func (b *bench) gone() {
-	b.t.Helper()
+	b.T.Helper()
 	if s := b.state(); s != "" {
-		b.t.Errorf("the service is still there: %s", s)
+		b.T.Errorf("the service is still there: %s", s)
 	}
 	if b.there(program) {
-		b.t.Error("the program is still there")
+		b.T.Error("the program is still there")
 	}
 	if list, _ := b.windows("reg", "query", products, "/s"); strings.Contains(list, "REA Endpoint Agent") {
-		b.t.Errorf("the package is still registered: %s", list)
+		b.T.Errorf("the package is still registered: %s", list)
 	}
 }
 
@@ -85,7 +87,7 @@ func TestAPackageEnrolsTheMachineWhichDelivers(t *testing.T) {
 
 func TestRemovalKeepsDataAndPurgeRemovesIt(t *testing.T) {
 	b := enrolled(t, older)
-	b.stopServer()
+	b.server.Stop(0)
 	b.waiting()
 	config, identity, events := b.file("agent.toml"), b.file("identity/agent.pem"), b.collected()
 
@@ -110,12 +112,12 @@ func TestRemovalKeepsDataAndPurgeRemovesIt(t *testing.T) {
 
 // same wants configuration and identity to be as they were.
 func (b *bench) same(config, identity string) {
-	b.t.Helper()
+	b.T.Helper()
 	if now := b.file("agent.toml"); now != config {
-		b.t.Errorf("agent.toml was\n%s\nand is\n%s", config, now)
+		b.T.Errorf("agent.toml was\n%s\nand is\n%s", config, now)
 	}
 	if b.file("identity/agent.pem") != identity {
-		b.t.Error("the identity is another")
+		b.T.Error("the identity is another")
 	}
 }
 
@@ -129,14 +131,14 @@ func TestANewerPackageReplacesAnOlderOneAndDataStays(t *testing.T) {
 			b.windows("reg", "add", service, "/v", "Mark", "/d", "kept", "/f")
 			b.msiexec(0, "/x", older, "UPGRADINGPRODUCTCODE={00000000-0000-0000-0000-000000000000}")
 			if b.there(program) {
-				b.t.Error("the older program is still there")
+				b.T.Error("the older program is still there")
 			}
 			if s := b.state(); s != "STOPPED" {
-				b.t.Errorf("the service is %q, want it to be there and stopped", s)
+				b.T.Errorf("the service is %q, want it to be there and stopped", s)
 			}
 			b.msiexec(0, "/i", newer)
 			if mark, code := b.windows("reg", "query", service, "/v", "Mark"); code != 0 || !strings.Contains(mark, "kept") {
-				b.t.Errorf("the service is another one: %s", mark)
+				b.T.Errorf("the service is another one: %s", mark)
 			}
 		},
 		"as Wine does it, which fails and is done again": func(b *bench) {
@@ -147,7 +149,7 @@ func TestANewerPackageReplacesAnOlderOneAndDataStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := enrolled(t, older)
-			b.stopServer()
+			b.server.Stop(0)
 			b.waiting()
 			config, identity, events := b.file("agent.toml"), b.file("identity/agent.pem"), b.collected()
 			replace(b)
@@ -165,22 +167,22 @@ func TestANewerPackageReplacesAnOlderOneAndDataStays(t *testing.T) {
 // step, and the program goes last. So this wants Wine to have tried, at the wrong
 // time, and does the same with a program that is there.
 func (b *bench) undo() {
-	b.t.Helper()
+	b.T.Helper()
 	if b.state() == "" {
-		b.t.Log("Wine rolled back as Windows does: undo has nothing to do any more")
+		b.T.Log("Wine rolled back as Windows does: undo has nothing to do any more")
 		return
 	}
 	if !strings.Contains(b.complaints, "execute_command can't find executable") {
-		b.t.Errorf("the service is there, and not because Wine came too late: %s", b.complaints)
+		b.T.Errorf("the service is there, and not because Wine came too late: %s", b.complaints)
 	}
 	if s := b.state(); s != "STOPPED" {
-		b.t.Errorf("the service is %q", s)
+		b.T.Errorf("the service is %q", s)
 	}
 	if out, err := exec.Command("msiextract", "-C", b.share, filepath.Join(b.share, older+".msi")).CombinedOutput(); err != nil {
-		b.t.Fatalf("msiextract: %v: %s", err, out)
+		b.T.Fatalf("msiextract: %v: %s", err, out)
 	}
 	if out, code := b.sh("wine '/share/PFiles/REA/rea-agent.exe' service uninstall"); code != 0 {
-		b.t.Errorf("service uninstall: exit %d: %s", code, out)
+		b.T.Errorf("service uninstall: exit %d: %s", code, out)
 	}
 }
 
@@ -188,7 +190,7 @@ func TestAnEnrolmentThatFailsLeavesNothing(t *testing.T) {
 	b := newBench(t)
 	revoked := b.token()
 	b.revokeTokens()
-	nowhere := freeAddress(t)
+	nowhere := rig.FreeAddress(t)
 	for _, c := range []struct {
 		name       string
 		want       int
@@ -226,7 +228,7 @@ func TestADowngradeIsRefusedAndWhatWasThereGoesOn(t *testing.T) {
 	b.msiexec(installFailure, "/i", older)
 	b.runs(newer)
 	b.same(config, identity)
-	b.stopServer()
+	b.server.Stop(0)
 	b.waiting() // it still collects
 	b.startServer()
 	b.delivered(b.collected())
