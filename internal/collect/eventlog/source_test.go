@@ -681,14 +681,25 @@ func TestAFloodIsDeferred(t *testing.T) {
 		}
 		var m bytes.Buffer
 		_, _ = b.metrics.WriteTo(&m)
-		if !strings.Contains(m.String(), `rea_eventlog_lag_seconds{channel="Security"} 30`) || strings.Contains(m.String(), `rea_eventlog_lag_records{channel="Security"} 0`) {
+		if !strings.Contains(m.String(), `rea_eventlog_lag_seconds{channel="Security"} 30`) || strings.Contains(m.String(), `rea_eventlog_lag_records{channel="Security"} 0`) ||
+			!strings.Contains(m.String(), `rea_eventlog_channel_state{channel="Security",state="lagging"} 1`) {
 			t.Error(m.String())
+		}
+		if got := b.run.States()[0].Parts[0].Backlog; got.Lag.Round(time.Second) != 30*time.Second || got.Records < 1900 || got.Records > 3100 || got.Missing != 0 {
+			t.Errorf("%+v", got)
 		}
 		time.Sleep(30 * time.Second)
 		b.stop()
 		b.want("1-5000")
-		if p := b.run.States()[0].Parts[0]; p.State != collect.OK {
+		if p := b.run.States()[0].Parts[0]; p.State != collect.OK || p.Backlog != (collect.Backlog{}) {
 			t.Errorf("%+v", p)
+		}
+		m.Reset()
+		_, _ = b.metrics.WriteTo(&m)
+		for _, want := range []string{`{channel="Security",state="lagging"} 0`, `{channel="Security",state="ok"} 1`} {
+			if !strings.Contains(m.String(), "rea_eventlog_channel_state"+want) {
+				t.Errorf("no %s in %s", want, m.String())
+			}
 		}
 	})
 }
@@ -715,6 +726,9 @@ func TestAFloodIsDroppedWhereThatIsWantedAndCounted(t *testing.T) {
 			t.Errorf("%d handed over, %d dropped in %d gaps", len(ids), dropped, len(b.gaps))
 		}
 		everyRecordOnce(t, b, 1500)
+		if got := b.run.States()[0].Parts[0].Backlog.Missing; got != dropped {
+			t.Errorf("the health tells of %d missing, gap events of %d", got, dropped)
+		}
 		b.fake.write("Security", 3)
 		b.runFor(time.Second)
 		everyRecordOnce(t, b, 1503)
