@@ -649,8 +649,9 @@ func TestForwardedEventsKeepTheirMachineAndCountInTheirLog(t *testing.T) {
 	})
 }
 
-func TestMessagesAreAskedForWhereWanted(t *testing.T) {
-	bubble(t, func(t *testing.T, b *bench) {
+func TestMessagesAndXMLAreThereWhereWantedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("Security", "System"), "Security", "System")
 		r, err := ParseRule("Sec*: message=true xml=true")
 		if err != nil {
 			t.Fatal(err)
@@ -664,6 +665,39 @@ func TestMessagesAreAskedForWhereWanted(t *testing.T) {
 				t.Errorf("no %s in %s", want, b.lines)
 			}
 		}
+		b.lines = nil
+		b.fake.write("System", 2)
+		b.runFor(time.Second)
+		if n := len(b.ids["System"]); n != 2 || bytes.Contains(b.lines, []byte(`"message":`)) || bytes.Contains(b.lines, []byte(`"xml":`)) {
+			t.Errorf("%d events of System, with words or XML that nobody asked for: %s", n, b.lines)
+		}
+	})
+}
+
+func TestNothingIsWrittenDownBeforeTheKeeperHasIt(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 3)
+		b.runFor(time.Second)
+		b.hold = 10 * saveEvery
+		b.fake.write("Security", 5)
+		b.start()
+		next := func() uint64 {
+			c, err := openCursors(b.cfg.File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _ := c.get("Security")
+			return p.Next
+		}
+		time.Sleep(9 * saveEvery)
+		if n := next(); n != 4 {
+			t.Errorf("record %d is written down as the next while the keeper has those up to 3", n)
+		}
+		time.Sleep(3 * saveEvery)
+		if n := next(); n != 9 {
+			t.Errorf("record %d is written down as the next when the keeper has those up to 8", n)
+		}
+		b.stop()
 	})
 }
 
