@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -220,6 +221,31 @@ func (i installed) status() service.Status {
 	return s
 }
 
+// kept returns what the control manager keeps of the service, by the names that it
+// has in the registry.
+func kept(t *testing.T) map[string]string {
+	t.Helper()
+	k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\REA`, registry.QUERY_VALUE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	values := map[string]string{}
+	for _, name := range []string{"DisplayName", "Description"} {
+		if values[name], _, err = k.GetStringValue(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"Start", "DelayedAutostart", "PreshutdownTimeout"} {
+		n, _, err := k.GetIntegerValue(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		values[name] = strconv.FormatUint(n, 10)
+	}
+	return values
+}
+
 // It makes a service of the machine that it runs on, so it is for a machine that
 // is thrown away afterwards.
 func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
@@ -256,6 +282,11 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	}
 	if d := cmp.Diff(want, i.status()); d != "" {
 		t.Errorf("installed (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(map[string]string{
+		"DisplayName": "REA of the lab", "Description": service.Description, "Start": "2", "DelayedAutostart": "1", "PreshutdownTimeout": "30000",
+	}, kept(t)); d != "" {
+		t.Errorf("the control manager keeps (-want +got):\n%s", d)
 	}
 	if k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\EventLog\Application\REA`, registry.QUERY_VALUE); err != nil {
 		t.Errorf("event source: %v", err)
