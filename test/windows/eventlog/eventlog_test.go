@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -226,8 +227,16 @@ func TestNoHandleLeaks(t *testing.T) {
 		if string(h["strangers"]) != "0" {
 			return fmt.Sprintf("%s calls with a handle that was not open", h["strangers"])
 		}
+		type count struct{ Opened, Closed int }
+		var subscriptions, publishers count
+		if err := errors.Join(json.Unmarshal(h["subscription"], &subscriptions), json.Unmarshal(h["publisher"], &publishers)); err != nil {
+			return err.Error()
+		}
+		if publishers.Opened == 0 || publishers.Opened > subscriptions.Opened { // one provider wrote all these records
+			return fmt.Sprintf("the texts of providers were opened %d times by %d subscriptions: %s", publishers.Opened, subscriptions.Opened, text)
+		}
 		for kind, most := range map[string]int{"subscription": 2, "bookmark": 2, "record": 60, "query": 0, "channels": 0, "config": 0, "log": 0, "publisher": 2} {
-			var n struct{ Opened, Closed int }
+			var n count
 			if err := json.Unmarshal(h[kind], &n); err != nil {
 				return kind + ": " + err.Error()
 			}
