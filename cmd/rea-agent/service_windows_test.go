@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
 
 	"github.com/rea-agent/rea/internal/cli"
 	"github.com/rea-agent/rea/internal/service"
@@ -246,6 +247,26 @@ func kept(t *testing.T) map[string]string {
 	return values
 }
 
+// accepted returns which controls the running service takes.
+func accepted(t *testing.T) svc.Accepted {
+	t.Helper()
+	m, err := mgr.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Disconnect()
+	s, err := m.OpenService(service.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now, err := s.Query()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now.Accepts
+}
+
 // It makes a service of the machine that it runs on, so it is for a machine that
 // is thrown away afterwards.
 func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
@@ -299,6 +320,9 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	now := i.status()
 	if now.State != service.Running || now.PID == 0 {
 		t.Errorf("started: %+v", now)
+	}
+	if takes := accepted(t); takes != svc.AcceptStop|svc.AcceptPreShutdown|svc.AcceptParamChange {
+		t.Errorf("it takes %#x", takes)
 	}
 	i.do(0, "service", "status")
 	i.do(0, "service", "reload")

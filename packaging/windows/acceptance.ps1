@@ -320,6 +320,9 @@ Check 'service: recovery after 5 s, 60 s, then none; forgotten after a day' {
 
 Check 'service: is told first of a shutdown' {
   Expect 'PreshutdownTimeout' (Get-ItemProperty $registry).PreshutdownTimeout 30000
+  # What it takes while it runs: words of sc.exe that are the same in all languages.
+  $takes = & sc.exe query $serviceName | Out-String
+  foreach ($word in '(STOPPABLE,', 'ACCEPTS_PRESHUTDOWN') { if ($takes -notlike "*$word*") { throw "it is not ${word}: $takes" } }
   '30 s'
 }
 
