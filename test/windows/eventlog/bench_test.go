@@ -246,7 +246,7 @@ func (b *bench) must(args ...string) []byte {
 // balance wants the books of the server to balance.
 func (b *bench) balance() {
 	b.t.Helper()
-	b.must("verify", "--data-dir", "data", "--wait", "30s") // the agent goes on meanwhile
+	b.must("verify", "--wait", "30s", "--data-dir", "data")
 }
 
 // arrived returns how often each record of a channel arrived.

@@ -390,7 +390,7 @@ func (b *bench) delivered(events map[id]int) {
 			b.t.Errorf("%v is stored %d times", i, n)
 		}
 	}
-	b.must("verify", "--data-dir", "data", "--wait", "30s") // the agent goes on meanwhile
+	b.must("verify", "--wait", "30s", "--data-dir", "data")
 	if gaps := b.must("events", "--data-dir", "data", "--json", "--limit", "0", "--kind", "gap"); len(gaps) > 0 {
 		b.t.Errorf("events were lost: %s", gaps)
 	}
