@@ -117,11 +117,14 @@ func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Ag
 	if err := agent.Examine(&s.config, s.read); err != nil {
 		return nil, explain(err)
 	}
-	a, err := agent.New(agent.Options{
+	o := agent.Options{
 		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
 		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
-		Reload: s.again, Hangup: hangup,
-	})
+	}
+	if hangup != nil { // what ends by itself is not reloaded
+		o.Reload, o.Hangup = s.again, hangup
+	}
+	a, err := agent.New(o)
 	if err == nil {
 		err = a.Confine(s.read)
 	}

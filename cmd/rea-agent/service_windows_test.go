@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/windows/registry"
 	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
 
 	"github.com/rea-agent/rea/internal/cli"
 	"github.com/rea-agent/rea/internal/service"
@@ -220,6 +222,51 @@ func (i installed) status() service.Status {
 	return s
 }
 
+// kept returns what the control manager keeps of the service, by the names that it
+// has in the registry.
+func kept(t *testing.T) map[string]string {
+	t.Helper()
+	k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\REA`, registry.QUERY_VALUE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	values := map[string]string{}
+	for _, name := range []string{"DisplayName", "Description"} {
+		if values[name], _, err = k.GetStringValue(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"Start", "DelayedAutostart", "PreshutdownTimeout"} {
+		n, _, err := k.GetIntegerValue(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		values[name] = strconv.FormatUint(n, 10)
+	}
+	return values
+}
+
+// accepted returns which controls the running service takes.
+func accepted(t *testing.T) svc.Accepted {
+	t.Helper()
+	m, err := mgr.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Disconnect()
+	s, err := m.OpenService(service.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	now, err := s.Query()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now.Accepts
+}
+
 // It makes a service of the machine that it runs on, so it is for a machine that
 // is thrown away afterwards.
 func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
@@ -257,6 +304,11 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	if d := cmp.Diff(want, i.status()); d != "" {
 		t.Errorf("installed (-want +got):\n%s", d)
 	}
+	if d := cmp.Diff(map[string]string{
+		"DisplayName": "REA of the lab", "Description": service.Description, "Start": "2", "DelayedAutostart": "1", "PreshutdownTimeout": "30000",
+	}, kept(t)); d != "" {
+		t.Errorf("the control manager keeps (-want +got):\n%s", d)
+	}
 	if k, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\EventLog\Application\REA`, registry.QUERY_VALUE); err != nil {
 		t.Errorf("event source: %v", err)
 	} else if err := k.Close(); err != nil {
@@ -268,6 +320,9 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	now := i.status()
 	if now.State != service.Running || now.PID == 0 {
 		t.Errorf("started: %+v", now)
+	}
+	if takes := accepted(t); takes != svc.AcceptStop|svc.AcceptPreShutdown|svc.AcceptParamChange {
+		t.Errorf("it takes %#x", takes)
 	}
 	i.do(0, "service", "status")
 	i.do(0, "service", "reload")

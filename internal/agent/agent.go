@@ -57,7 +57,7 @@ type Options struct {
 	Sources []Source     // beside the collectors
 
 	// Reload reads the configuration again, and tells which file it is in, or
-	// "". Only certificates and pins are taken of it. It may be nil.
+	// "". Only [tls] is taken of it, and what else changed is named. It may be nil.
 	Reload func() (c Config, file string, err error)
 	Hangup <-chan os.Signal // asks to reload at once; may be nil
 }
@@ -186,10 +186,9 @@ func (a *Agent) start(ctx context.Context) (wait func()) {
 		others.Go(func() { l.declare(ctx) })
 	}
 	if a.output.trust != nil {
-		others.Go(func() { _ = a.output.trust.Run(ctx) })
 		others.Go(func() { _ = a.output.renewer.Run(ctx) })
 	}
-	others.Go(func() { a.hangups(ctx) })
+	others.Go(func() { a.follow(ctx) })
 	others.Go(func() { giveBack(ctx) })
 	if a.status != nil {
 		others.Go(func() {

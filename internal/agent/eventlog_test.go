@@ -174,6 +174,7 @@ type tells struct{}
 func (tells) Run(ctx context.Context, w *collect.Watch) error {
 	w.Up(ctx)
 	w.Part(ctx, "System", collect.OK, nil)
+	w.Behind("System", collect.Backlog{Lag: 90 * time.Second, Records: 700, Missing: 12})
 	w.Part(ctx, "Security", "denied", errors.New("access denied"))
 	<-ctx.Done()
 	return ctx.Err()
@@ -192,7 +193,7 @@ func TestHealthTellsOfThePartsOfASource(t *testing.T) {
 	r := a.health()
 	end()
 	run.Wait()
-	want := map[string]status.Part{"System": {State: "ok"}, "Security": {State: "denied", LastError: "access denied"}}
+	want := map[string]status.Part{"System": {State: "ok", LagSeconds: 90, LagRecords: 700, MissingRecords: 12}, "Security": {State: "denied", LastError: "access denied"}}
 	if d := cmp.Diff(want, r.Sources["eventlog"].Parts); d != "" || r.Status != status.Degraded || !slices.Contains(r.Reasons, "source eventlog/Security: access denied") {
 		t.Errorf("%s %q %s", r.Status, r.Reasons, d)
 	}

@@ -77,7 +77,10 @@ func (a *Agent) reportSources(r *status.Report, worse func(status.State, string,
 			if part.Parts == nil {
 				part.Parts = map[string]status.Part{}
 			}
-			part.Parts[p.Name] = status.Part{State: status.State(p.State), LastError: p.Error}
+			part.Parts[p.Name] = status.Part{
+				State: status.State(p.State), LastError: p.Error,
+				LagSeconds: p.Backlog.Lag.Seconds(), LagRecords: p.Backlog.Records, MissingRecords: p.Backlog.Missing,
+			}
 			if p.Error != "" {
 				worse(status.Degraded, "source %s/%s: %s", s.Name, p.Name, p.Error)
 			}

@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
+	"github.com/rea-agent/rea/internal/trouble"
 	"github.com/rea-agent/rea/internal/trust"
 )
 
@@ -130,17 +132,54 @@ func (f *follower) postpone(c *Config) {
 	}
 }
 
-// hangups reloads where that is asked for, until ctx ends.
-func (a *Agent) hangups(ctx context.Context) {
+// follow follows certificates and configuration until ctx ends.
+func (a *Agent) follow(ctx context.Context) {
+	var reload func()
+	var run func(context.Context) error
+	if k := a.output.trust; k != nil {
+		reload, run = k.Reload, k.Run
+	} else {
+		reload, run = a.reread()
+	}
+	var following sync.WaitGroup
+	following.Go(func() { _ = run(ctx) })
+	defer following.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.o.Hangup:
-			if k := a.output.trust; k != nil {
-				k.Reload()
-			}
+			reload()
 		}
+	}
+}
+
+// reread is for an agent that has no certificates, of which nothing changes while
+// it runs: whoever changes its configuration all the same is told so.
+func (a *Agent) reread() (reload func(), run func(context.Context) error) {
+	f := &follower{agent: a}
+	live, _ := identity.NewLive(func() (nothing struct{}, files []string, err error) { // State has the error
+		if a.o.Reload == nil {
+			return nothing, nil, nil
+		}
+		c, file, err := a.o.Reload()
+		if err == nil {
+			f.files = []string{file}
+			f.postpone(&c)
+		}
+		return nothing, f.files, err
+	})
+	var loading trouble.Trouble
+	return live.Reload, func(ctx context.Context) error {
+		return live.Run(ctx, trustInterval, func() {
+			if err := live.State().Err; err == nil {
+				if times, _ := loading.Worked(); times > 0 {
+					a.o.Log.Info("the configuration can be read again")
+				}
+			} else if loading.Failed(err.Error()) {
+				a.o.Log.Error("the configuration is not taken; that of the start stays in use", "error", err.Error())
+			}
+		})
 	}
 }
 

@@ -2,11 +2,17 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rea-agent/rea/internal/identity"
 )
@@ -88,4 +94,56 @@ func TestACertificateComesAndGoesWithAStart(t *testing.T) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
+}
+
+func TestAnAgentWithoutCertificatesSaysWhatAReloadDoesNotTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "agent.toml")
+		write := func(text string) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("1")
+		var log bytes.Buffer
+		now, broken, hangup := Default(), error(nil), make(chan os.Signal)
+		a := &Agent{output: new(output), o: Options{
+			Config: now, Log: slog.New(slog.NewTextHandler(&log, nil)), Hangup: hangup,
+			Reload: func() (Config, string, error) { return now, file, broken },
+		}}
+		ctx, end := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { a.follow(ctx) })
+		said := func(what string, times int) {
+			t.Helper()
+			synctest.Wait()
+			if n := strings.Count(log.String(), what); n != times {
+				t.Errorf("%q is said %d times, want %d:\n%s", what, n, times, log.String())
+			}
+		}
+		hangup <- syscall.SIGHUP
+		said("level=", 0)
+
+		now.Collectors.TopNProcs = 3
+		for range 2 {
+			hangup <- syscall.SIGHUP
+			said("collectors.top_n_procs", 1)
+		}
+		now.Status.Enabled = true
+		write("22")
+		time.Sleep(3 * trustInterval)
+		said("status.enabled", 1)
+
+		broken = errors.New("line 7 is wrong")
+		for range 2 {
+			hangup <- syscall.SIGHUP
+			said("line 7 is wrong", 1)
+		}
+		broken = nil
+		hangup <- syscall.SIGHUP
+		said("can be read again", 1)
+		end()
+		run.Wait()
+	})
 }

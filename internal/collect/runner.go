@@ -46,6 +46,14 @@ type Part struct {
 	Name, State string
 	Error       string // what keeps it from working; empty where it works
 	Since       time.Time
+	Backlog     Backlog
+}
+
+// A Backlog is how far behind a part of a source is, and what went missing of it.
+type Backlog struct {
+	Lag     time.Duration // how old the newest record is that was handed over, while there are newer ones
+	Records uint64        // that are there and were not handed over, as last counted
+	Missing uint64        // of which gap events told since the source was made
 }
 
 // A Runner runs sources, each in a goroutine of its own.
@@ -188,17 +196,13 @@ func (w *Watch) Part(ctx context.Context, name, state string, err error) {
 		p.Error = err.Error()
 	}
 	w.mu.Lock()
-	i, known := slices.BinarySearchFunc(w.state.Parts, name, func(p Part, name string) int { return strings.Compare(p.Name, name) })
-	var before Part
-	if known {
-		before = w.state.Parts[i]
-	} else {
-		w.state.Parts = slices.Insert(w.state.Parts, i, p)
-	}
+	now := w.partLocked(name)
+	before := *now
 	if before.State == state {
 		p.Since = before.Since
 	}
-	w.state.Parts[i] = p
+	p.Backlog = before.Backlog
+	*now = p
 	source := w.state.Name + "/" + name
 	w.mu.Unlock()
 	switch {
@@ -212,6 +216,23 @@ func (w *Watch) Part(ctx context.Context, name, state string, err error) {
 		w.r.log.Info("a part of a source works again", "source", source, "after", lasted.Round(time.Millisecond).String())
 		w.tell(ctx, &event.Notice{Action: "source_up", Source: source, Lasted: lasted})
 	}
+}
+
+// Behind says how far behind a part of the source is.
+func (w *Watch) Behind(name string, b Backlog) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.partLocked(name).Backlog = b
+}
+
+// partLocked returns the part of that name, which is made where there is none. It
+// is good as long as the lock is held.
+func (w *Watch) partLocked(name string) *Part {
+	i, known := slices.BinarySearchFunc(w.state.Parts, name, func(p Part, name string) int { return strings.Compare(p.Name, name) })
+	if !known {
+		w.state.Parts = slices.Insert(w.state.Parts, i, Part{Name: name, State: Starting})
+	}
+	return &w.state.Parts[i]
 }
 
 func (w *Watch) tell(ctx context.Context, n *event.Notice) {

@@ -273,13 +273,21 @@ func TestAPartTellsWhenItStopsWorkingAndWhenItWorksAgain(t *testing.T) {
 		}
 		b.Add("log", parts{[]func(context.Context, *Watch){
 			part("b", OK, nil), part("a", "denied", denied), part("a", "denied", denied), part("b", "lagging", nil),
-			part("b", OK, nil), part("a", OK, nil), part("b", Failing, denied),
+			part("b", OK, nil), part("a", OK, nil),
+			func(_ context.Context, w *Watch) {
+				w.Behind("b", Backlog{Missing: 3})
+				w.Behind("c", Backlog{Records: 7})
+			},
+			part("b", Failing, denied),
 		}})
 		b.runFor(t, time.Second)
 		if d := cmp.Diff([]string{"source_down log/a access denied", "source_up log/a", "source_down log/b access denied"}, b.told); d != "" {
 			t.Errorf("told (-want +got):\n%s", d)
 		}
-		want := []Part{{Name: "a", State: OK}, {Name: "b", State: Failing, Error: "access denied"}}
+		want := []Part{
+			{Name: "a", State: OK}, {Name: "b", State: Failing, Error: "access denied", Backlog: Backlog{Missing: 3}},
+			{Name: "c", State: Starting, Backlog: Backlog{Records: 7}},
+		}
 		if d := cmp.Diff(want, b.States()[0].Parts, cmpopts.IgnoreFields(Part{}, "Since")); d != "" {
 			t.Errorf("parts (-want +got):\n%s", d)
 		}

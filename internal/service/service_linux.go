@@ -245,7 +245,7 @@ func Start(ctx context.Context) error { return thisMachine().control(ctx, "start
 // Stop stops the service, and returns when it has stopped.
 func Stop(ctx context.Context) error { return thisMachine().control(ctx, "stop") }
 
-// Reload has the service read its configuration again.
+// Reload has the service read its configuration and certificates again.
 func Reload(ctx context.Context) error { return thisMachine().control(ctx, "reload") }
 
 func (m *machine) control(ctx context.Context, verb string) error {

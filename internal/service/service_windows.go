@@ -505,7 +505,7 @@ func stop(ctx context.Context, s *mgr.Service) error {
 	})
 }
 
-// Reload has the service read its configuration again.
+// Reload has the service read its configuration and certificates again.
 func Reload(context.Context) error {
 	s, done, err := reach(windows.SERVICE_QUERY_STATUS | windows.SERVICE_PAUSE_CONTINUE) // what ParamChange wants
 	if err != nil {

@@ -66,6 +66,12 @@ type Part struct {
 	NextTry     time.Time `json:"next_try,omitzero"`
 
 	Parts map[string]Part `json:"parts,omitempty"` // of a source that tells of them: channels of a log
+
+	// Of such a channel: how old the newest record is that was handed over, while
+	// there are newer ones; how many these are; and of how many gap events told.
+	LagSeconds     float64 `json:"lag_seconds,omitempty"`
+	LagRecords     uint64  `json:"lag_records,omitempty"`
+	MissingRecords uint64  `json:"missing_records,omitempty"`
 }
 
 // A Lane is one of the queues.

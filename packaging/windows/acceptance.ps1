@@ -248,11 +248,16 @@ Check 'folders: nothing below that others could read or change' {
   $service = SidOf $account
   $n = 0
   foreach ($item in Get-ChildItem -LiteralPath $data -Recurse -Force) {
-    $n++
     if ($item.Attributes -band [System.IO.FileAttributes]::ReparsePoint) { throw "$($item.FullName) is a reparse point" }
-    $who = OthersMay $item.FullName -1 @($system, $administrators, $service)
+    try {
+      $who = OthersMay $item.FullName -1 @($system, $administrators, $service)
+      $owner = OwnerOf $item.FullName
+    } catch {
+      if (Test-Path -LiteralPath $item.FullName) { throw }
+      continue # the queue is in use, and removes what was delivered
+    }
+    $n++
     if ($who) { throw "$($item.FullName) is open to $($who -join ', ')" }
-    $owner = OwnerOf $item.FullName
     if (@($system, $administrators, $service) -notcontains $owner) { throw "$($item.FullName) belongs to $owner" }
   }
   "$n files and folders"
@@ -315,6 +320,9 @@ Check 'service: recovery after 5 s, 60 s, then none; forgotten after a day' {
 
 Check 'service: is told first of a shutdown' {
   Expect 'PreshutdownTimeout' (Get-ItemProperty $registry).PreshutdownTimeout 30000
+  # What it takes while it runs: words of sc.exe that are the same in all languages.
+  $takes = & sc.exe query $serviceName | Out-String
+  foreach ($word in '(STOPPABLE,', 'ACCEPTS_PRESHUTDOWN') { if ($takes -notlike "*$word*") { throw "it is not ${word}: $takes" } }
   '30 s'
 }
 
@@ -408,7 +416,7 @@ function Wait([int]$Limit, [string]$For, [scriptblock]$Body) {
 function RunsAs { (Get-CimInstance Win32_Service -Filter "Name='$serviceName'").ProcessId }
 
 if (-not $Disruptive) {
-  foreach ($name in 'recovery: killed, it comes back', 'reload, stop and start', 'event log: read, cleared, overwritten') {
+  foreach ($name in 'recovery: killed, it comes back', 'reload, stop and start', 'event log: read, cleared, overwritten', 'event log: events a second, and what they cost') {
     Check $name { Skip 'changes something: -Disruptive' }
   }
 } else {
@@ -436,20 +444,46 @@ if (-not $Disruptive) {
     'stopped in {0:n1} s, started in {1:n1} s' -f $stop, $start
   }
 
-  # An agent of its own, with a folder of its own, reads a log of its own: neither
-  # the service nor its data are in play.
+  # An agent of its own, with a folder of its own, reads a log of its own, and then
+  # those of this machine: neither the service nor its data are in play.
   $log = 'REA-Acceptance'
   $folder = Join-Path $env:ProgramData $log
   $file = Join-Path $folder 'events.ndjson'
 
+  function MakeFolder {
+    if (Test-Path -LiteralPath $folder) { throw "the folder $folder is there already: remove it" }
+    New-Item -ItemType Directory -Path $folder | Out-Null
+    & icacls.exe $folder /inheritance:r /grant "*${system}:(OI)(CI)F" "*${administrators}:(OI)(CI)F" | Out-Null
+    & icacls.exe $folder /setowner "*$administrators" | Out-Null
+  }
+  function Configure([string]$Channels) {
+    $off = foreach ($c in 'cpu', 'memory', 'disk', 'network', 'process', 'host') { "[collectors.$c]`nenabled = false" }
+    $toml = @"
+[collectors]
+win_eventlog_channels = [$Channels]
+win_eventlog_start_at = "oldest"
+win_eventlog_rps = 100000
+[logging]
+mode = "file"
+file_path = '$file'
+rotate_bytes = 0
+$($off -join "`n")
+"@
+    [System.IO.File]::WriteAllText((Join-Path $folder 'agent.toml'), $toml)
+  }
   function StartAgent { Start-Process -FilePath (Program) -ArgumentList 'run', '--config', "`"$(Join-Path $folder 'agent.toml')`"" -WindowStyle Hidden -PassThru -RedirectStandardError (Join-Path $folder 'agent.log') }
+  function EndAgent($Agent) {
+    if ($Agent -and -not $Agent.HasExited) { Stop-Process -Id $Agent.Id -Force; $Agent.WaitForExit() }
+  }
+  # KillAgent ends the agent when it has written down up to where it has read, which
+  # it does each three seconds: so what it declares missing later can be counted.
+  function KillAgent($Agent) { Start-Sleep -Seconds 5; EndAgent $Agent }
   function Lines([string]$Kind) {
     if (-not (Test-Path -LiteralPath $file)) { return }
     $in = New-Object System.IO.StreamReader (New-Object System.IO.FileStream $file, 'Open', 'Read', 'ReadWrite, Delete')
     try { $in.ReadToEnd() -split "`n" | Where-Object { $_ -like "*$log*" -and $_ -like "*`"kind`":`"$Kind`"*" } } finally { $in.Dispose() }
   }
-  # Numbers returns which events were read. An agent that is killed reads the last
-  # ones twice: a server knows them by their record, here it is by their number.
+  # Numbers returns which events were read, by their number.
   function Numbers { @(Lines 'eventlog' | ForEach-Object { if ($_ -match 'event (\d+)\.') { [int]$Matches[1] } } | Sort-Object -Unique) }
   function Gaps([string]$Cause) { @(Lines 'gap' | ForEach-Object { $_ | ConvertFrom-Json } | Where-Object { $_.gap.cause -eq $Cause }) }
   function Publish([int]$From, [int]$Count, [string]$Text) {
@@ -457,65 +491,78 @@ if (-not $Disruptive) {
   }
 
   Check 'event log: read, cleared, overwritten' {
-    if ([System.Diagnostics.EventLog]::Exists($log) -or (Test-Path -LiteralPath $folder)) { throw "the log $log or the folder $folder is there already: remove it" }
+    if ([System.Diagnostics.EventLog]::Exists($log)) { throw "the log $log is there already: remove it" }
     $agent = $null
+    MakeFolder
     try {
-      New-Item -ItemType Directory -Path $folder | Out-Null
-      & icacls.exe $folder /inheritance:r /grant "*${system}:(OI)(CI)F" "*${administrators}:(OI)(CI)F" | Out-Null
-      & icacls.exe $folder /setowner "*$administrators" | Out-Null
       New-EventLog -LogName $log -Source $log
       Limit-EventLog -LogName $log -MaximumSize 1MB -OverflowAction OverwriteAsNeeded
-      $off = foreach ($c in 'cpu', 'memory', 'disk', 'network', 'process', 'host') { "[collectors.$c]`nenabled = false" }
-      $toml = @"
-[collectors]
-win_eventlog_channels = ["$log"]
-win_eventlog_start_at = "oldest"
-win_eventlog_rps = 100000
-[logging]
-mode = "file"
-file_path = '$file'
-[networking]
-queue_dir = '$(Join-Path $folder 'queue')'
-$($off -join "`n")
-"@
-      [System.IO.File]::WriteAllText((Join-Path $folder 'agent.toml'), $toml)
+      Configure "`"$log`""
 
       # Read while they are written, each once.
       $agent = StartAgent
       Publish 0 100 ''
-      Wait 60 'the first events' { (Numbers).Count -ge 100 } | Out-Null
+      Wait 60 'the first events' { @(Numbers).Count -ge 100 } | Out-Null
       $clock = [System.Diagnostics.Stopwatch]::StartNew()
       Publish 100 1900 ''
-      Wait 120 '2000 events' { (Numbers).Count -ge 2000 } | Out-Null
+      Wait 120 '2000 events' { @(Numbers).Count -ge 2000 } | Out-Null
       $rate = 1900 / $clock.Elapsed.TotalSeconds
-      Start-Sleep -Seconds 2
-      Expect 'the number of events' (Numbers).Count 2000
+      KillAgent $agent
+      $read = @(Lines 'eventlog').Count
+      Expect 'the number of events' $read 2000
 
       # Cleared while the agent is away, and begun again.
-      Stop-Process -Id $agent.Id -Force
-      $agent.WaitForExit()
       Publish 2000 50 ''
       Clear-EventLog -LogName $log
       Publish 2050 50 ''
       $agent = StartAgent
-      Wait 90 'a gap event with the cause log_cleared' { (Gaps 'log_cleared').Count -ge 1 } | Out-Null
-      Wait 60 'the events after it was cleared' { (Numbers).Count -ge 2050 } | Out-Null
+      Wait 90 'a gap event with the cause log_cleared' { @(Gaps 'log_cleared').Count -ge 1 } | Out-Null
+      Wait 60 'the events after it was cleared' { @(Numbers).Count -ge 2050 } | Out-Null
+      KillAgent $agent
 
       # Overwritten while the agent is away: 4,000 events of a kilobyte into one
       # megabyte.
-      Stop-Process -Id $agent.Id -Force
-      $agent.WaitForExit()
       Publish 2100 4000 ('x' * 1000)
       $agent = StartAgent
-      Wait 120 'a gap event with the cause log_wrapped' { (Gaps 'log_wrapped').Count -ge 1 } | Out-Null
+      Wait 120 'a gap event with the cause log_wrapped' { @(Gaps 'log_wrapped').Count -ge 1 } | Out-Null
       Wait 120 'the last event' { (Numbers) -contains 6099 } | Out-Null
       $missing = (Gaps 'log_wrapped' | ForEach-Object { $_.gap.count } | Measure-Object -Sum).Sum
-      $have = (Numbers).Count - 2050
+      $have = @(Numbers).Count - 2050
       if ($have + $missing -ne 4000) { throw "of 4000 events $have were read and $missing declared missing" }
       '{0:n0} events/s while written one by one; cleared and overwritten told; {1} read and {2} declared of 4000' -f $rate, $have, $missing
     } finally {
-      if ($agent -and -not $agent.HasExited) { Stop-Process -Id $agent.Id -Force; $agent.WaitForExit() }
+      EndAgent $agent
       if ([System.Diagnostics.EventLog]::Exists($log)) { Remove-EventLog -LogName $log }
+      Remove-Item -LiteralPath $folder -Recurse -Force -ErrorAction SilentlyContinue
+    }
+  }
+
+  # All that the logs of this machine hold, from the oldest record on. It ends when
+  # nothing came for five seconds, or after two minutes.
+  Check 'event log: events a second, and what they cost' {
+    $agent = $null
+    MakeFolder
+    try {
+      Configure '"System", "Application", "Security"'
+      $agent = StartAgent
+      Wait 60 'the first events' { (Test-Path -LiteralPath $file) -and (Get-Item -LiteralPath $file).Length -gt 0 } | Out-Null
+      $clock = [System.Diagnostics.Stopwatch]::StartNew()
+      $size = 0
+      $grown = 0
+      while ($clock.Elapsed.TotalSeconds -lt [Math]::Min(120, $grown + 5)) {
+        Start-Sleep -Milliseconds 100
+        $now = (Get-Item -LiteralPath $file).Length
+        if ($now -ne $size) { $size = $now; $grown = $clock.Elapsed.TotalSeconds }
+      }
+      $agent.Refresh()
+      $cpu = $agent.TotalProcessorTime.TotalMilliseconds
+      EndAgent $agent
+      $events = 0
+      foreach ($line in [System.IO.File]::ReadLines($file)) { $events++ }
+      if ($events -lt 2000 -or $grown -lt 0.5) { Skip "only $events events in these logs" }
+      '{0:n0} events in {1:n1} s: {2:n0} events/s, {3:n3} ms of one processor each' -f $events, $grown, ($events / $grown), ($cpu / $events)
+    } finally {
+      EndAgent $agent
       Remove-Item -LiteralPath $folder -Recurse -Force -ErrorAction SilentlyContinue
     }
   }

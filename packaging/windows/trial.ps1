@@ -40,10 +40,24 @@ function Expect([bool]$Holds, [string]$What) {
 function Present { [bool](Get-Service REA -ErrorAction SilentlyContinue) }
 function Running { (Present) -and (Get-Service REA).Status -eq 'Running' }
 
+# The readers of event logs, by the number of their group, since its name depends on
+# the language, and the service among them: its SID is the SHA-1 of its name.
+$readers = (New-Object System.Security.Principal.SecurityIdentifier 'S-1-5-32-573').Translate([System.Security.Principal.NTAccount]).Value.Split('\')[-1]
+$hash = [System.Security.Cryptography.SHA1]::Create().ComputeHash([System.Text.Encoding]::Unicode.GetBytes('REA'))
+$sid = 'S-1-5-80-' + ((0..4 | ForEach-Object { [BitConverter]::ToUInt32($hash, 4 * $_) }) -join '-')
+function Member {
+  foreach ($member in @(([ADSI]"WinNT://./$readers,group").psbase.Invoke('Members'))) {
+    $bytes = $member.GetType().InvokeMember('objectSid', 'GetProperty', $null, $member, $null)
+    if ((New-Object System.Security.Principal.SecurityIdentifier $bytes, 0).Value -eq $sid) { return $true }
+  }
+  $false
+}
+
 switch ($Step) {
   'install' {
     Installer /i
     Expect (Running) 'the service runs'
+    Expect (Member) 'its account is one of the Event Log Readers'
     Add-Content -LiteralPath $config -Value "`r`n[status]`r`nenabled = true`r`n"
     Set-Content -LiteralPath $mark -Value 'kept'
     Restart-Service REA
@@ -66,6 +80,7 @@ switch ($Step) {
     Expect (-not (Present)) 'the service is gone'
     Expect (-not (Test-Path -LiteralPath $program)) 'the program is gone'
     Expect (-not (Test-Path 'HKLM:\SYSTEM\CurrentControlSet\Services\EventLog\Application\REA')) 'the event source is gone'
+    Expect (-not (Member)) 'the account is no Event Log Reader any more'
     Expect (Test-Path -LiteralPath $mark) 'data stays'
     Expect (Test-Path -LiteralPath $config) 'configuration stays'
   }

@@ -78,6 +78,7 @@ type channel struct {
 	looked   time.Time // when the log was last looked at
 	disabled bool      // it was then
 	state    string
+	backlog  collect.Backlog
 	metrics  channelMetrics
 }
 
@@ -163,8 +164,16 @@ func (c *channel) tell(ctx context.Context, state string, err error) {
 	if state == c.state && err == nil {
 		return
 	}
+	if c.state != "" && c.state != state {
+		c.stateGauge(c.state).Set(0)
+	}
+	c.stateGauge(state).Set(1)
 	c.state = state
 	c.s.tell(ctx, c.name, state, err)
+}
+
+func (c *channel) stateGauge(state string) *metric.Gauge {
+	return c.s.cfg.Metrics.Gauge("rea_eventlog_channel_state", "Whether a channel of the event log is in this state: 1 or 0. Those that it never was in are absent.", "channel", c.name, "state", state)
 }
 
 // guarded is follow, with a panic turned into an error.
@@ -272,8 +281,16 @@ func (c *channel) look() {
 	}
 	c.disabled = !info.enabled
 	if !c.behind.IsZero() && info.count > 0 {
-		c.metrics.lagRecords.Set(float64(info.newest() + 1 - min(info.newest()+1, max(info.oldest, c.position.Next))))
+		c.backlog.Records = info.newest() + 1 - min(info.newest()+1, max(info.oldest, c.position.Next))
 	}
+	c.showBacklog()
+}
+
+// showBacklog tells how far behind the channel is.
+func (c *channel) showBacklog() {
+	c.metrics.lag.Set(c.backlog.Lag.Seconds())
+	c.metrics.lagRecords.Set(float64(c.backlog.Records))
+	c.s.watch.Behind(c.name, c.backlog)
 }
 
 // works says that the channel can be read.
@@ -329,18 +346,19 @@ func (c *channel) lags(ctx context.Context) {
 		c.behind = now
 	}
 	if !c.created.IsZero() {
-		c.metrics.lag.Set(max(0, now.Sub(c.created).Seconds()))
+		c.backlog.Lag = max(0, now.Sub(c.created))
 	}
 	if now.Sub(c.behind) >= lagAfter && now.Sub(c.looked) >= lagAfter {
 		c.look()
 	}
+	c.showBacklog()
 	c.works(ctx)
 }
 
 func (c *channel) caughtUp(ctx context.Context) {
 	c.behind = time.Time{}
-	c.metrics.lag.Set(0)
-	c.metrics.lagRecords.Set(0)
+	c.backlog.Lag, c.backlog.Records = 0, 0
+	c.showBacklog()
 	c.works(ctx)
 	c.batch.shrink()
 }
@@ -509,8 +527,6 @@ func (c *channel) closeWindow() {
 
 // gap puts a gap event into the batch.
 func (c *channel) gap(m *event.Missing) {
-	c.s.cfg.Metrics.Counter("rea_eventlog_missing_records_total", "Records of the event log that are missing, each told in a gap event; an upper bound.",
-		"channel", c.name, "cause", m.Cause).Add(m.Count)
 	c.batch.events = append(c.batch.events, event.Event{Time: time.Now(), Kind: event.Gap, Body: m})
 }
 
@@ -535,12 +551,24 @@ func (c *channel) deliver(ctx context.Context) error {
 		if err := c.s.watch.Emit(c.emitting, c.batch.events...); err != nil {
 			return err
 		}
-		c.metrics.events.Add(uint64(c.batch.taken))
+		c.count()
 		c.s.watch.Up(ctx)
 	}
 	c.moved, c.lost, c.position = false, false, to
 	c.s.cursors.set(c.name, c.position)
 	return nil
+}
+
+// count counts what was handed over.
+func (c *channel) count() {
+	c.metrics.events.Add(uint64(c.batch.taken))
+	for _, e := range c.batch.events {
+		if m, ok := e.Body.(*event.Missing); ok {
+			c.s.cfg.Metrics.Counter("rea_eventlog_missing_records_total", "Records of the event log that are missing, each told in a gap event; an upper bound.",
+				"channel", c.name, "cause", m.Cause).Add(m.Count)
+			c.backlog.Missing += m.Count
+		}
+	}
 }
 
 // free returns a record that no event borrows.

@@ -649,8 +649,9 @@ func TestForwardedEventsKeepTheirMachineAndCountInTheirLog(t *testing.T) {
 	})
 }
 
-func TestMessagesAreAskedForWhereWanted(t *testing.T) {
-	bubble(t, func(t *testing.T, b *bench) {
+func TestMessagesAndXMLAreThereWhereWantedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("Security", "System"), "Security", "System")
 		r, err := ParseRule("Sec*: message=true xml=true")
 		if err != nil {
 			t.Fatal(err)
@@ -664,6 +665,39 @@ func TestMessagesAreAskedForWhereWanted(t *testing.T) {
 				t.Errorf("no %s in %s", want, b.lines)
 			}
 		}
+		b.lines = nil
+		b.fake.write("System", 2)
+		b.runFor(time.Second)
+		if n := len(b.ids["System"]); n != 2 || bytes.Contains(b.lines, []byte(`"message":`)) || bytes.Contains(b.lines, []byte(`"xml":`)) {
+			t.Errorf("%d events of System, with words or XML that nobody asked for: %s", n, b.lines)
+		}
+	})
+}
+
+func TestNothingIsWrittenDownBeforeTheKeeperHasIt(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 3)
+		b.runFor(time.Second)
+		b.hold = 10 * saveEvery
+		b.fake.write("Security", 5)
+		b.start()
+		next := func() uint64 {
+			c, err := openCursors(b.cfg.File)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, _ := c.get("Security")
+			return p.Next
+		}
+		time.Sleep(9 * saveEvery)
+		if n := next(); n != 4 {
+			t.Errorf("record %d is written down as the next while the keeper has those up to 3", n)
+		}
+		time.Sleep(3 * saveEvery)
+		if n := next(); n != 9 {
+			t.Errorf("record %d is written down as the next when the keeper has those up to 8", n)
+		}
+		b.stop()
 	})
 }
 
@@ -681,14 +715,25 @@ func TestAFloodIsDeferred(t *testing.T) {
 		}
 		var m bytes.Buffer
 		_, _ = b.metrics.WriteTo(&m)
-		if !strings.Contains(m.String(), `rea_eventlog_lag_seconds{channel="Security"} 30`) || strings.Contains(m.String(), `rea_eventlog_lag_records{channel="Security"} 0`) {
+		if !strings.Contains(m.String(), `rea_eventlog_lag_seconds{channel="Security"} 30`) || strings.Contains(m.String(), `rea_eventlog_lag_records{channel="Security"} 0`) ||
+			!strings.Contains(m.String(), `rea_eventlog_channel_state{channel="Security",state="lagging"} 1`) {
 			t.Error(m.String())
+		}
+		if got := b.run.States()[0].Parts[0].Backlog; got.Lag.Round(time.Second) != 30*time.Second || got.Records < 1900 || got.Records > 3100 || got.Missing != 0 {
+			t.Errorf("%+v", got)
 		}
 		time.Sleep(30 * time.Second)
 		b.stop()
 		b.want("1-5000")
-		if p := b.run.States()[0].Parts[0]; p.State != collect.OK {
+		if p := b.run.States()[0].Parts[0]; p.State != collect.OK || p.Backlog != (collect.Backlog{}) {
 			t.Errorf("%+v", p)
+		}
+		m.Reset()
+		_, _ = b.metrics.WriteTo(&m)
+		for _, want := range []string{`{channel="Security",state="lagging"} 0`, `{channel="Security",state="ok"} 1`} {
+			if !strings.Contains(m.String(), "rea_eventlog_channel_state"+want) {
+				t.Errorf("no %s in %s", want, m.String())
+			}
 		}
 	})
 }
@@ -715,6 +760,9 @@ func TestAFloodIsDroppedWhereThatIsWantedAndCounted(t *testing.T) {
 			t.Errorf("%d handed over, %d dropped in %d gaps", len(ids), dropped, len(b.gaps))
 		}
 		everyRecordOnce(t, b, 1500)
+		if got := b.run.States()[0].Parts[0].Backlog.Missing; got != dropped {
+			t.Errorf("the health tells of %d missing, gap events of %d", got, dropped)
+		}
 		b.fake.write("Security", 3)
 		b.runFor(time.Second)
 		everyRecordOnce(t, b, 1503)

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,17 +81,38 @@ func (b *bench) agent() *rig.Process {
 // log appends records to the log of a channel.
 func (b *bench) log(channel string, first, last int) {
 	b.T.Helper()
+	b.append(channel, func(w io.Writer) {
+		for id := first; id <= last; id++ {
+			b.record(w, strings.ReplaceAll(channel, "!", "/"), id, id)
+		}
+	})
+}
+
+// record writes one record; the double takes a number before it for its id in the log.
+func (b *bench) record(w io.Writer, channel string, id, inLog int) {
+	if inLog != id {
+		fmt.Fprintf(w, "%d ", inLog)
+	}
+	fmt.Fprintf(w, "<Event xmlns='http://schemas.microsoft.com/win/2004/08/events/event'><System><Provider Name='Double' Guid='{7c3a0000-0000-4000-8000-0000000000aa}'/><EventID>4624</EventID><Version>2</Version><Level>0</Level><Task>12544</Task>"+
+		"<Opcode>0</Opcode><Keywords>0x8020000000000000</Keywords><TimeCreated SystemTime='%s'/><EventRecordID>%d</EventRecordID><Correlation/><Execution ProcessID='700' ThreadID='%d'/><Channel>%s</Channel><Computer>lab-7.example</Computer><Security/></System>"+
+		"<EventData><Data Name='SubjectUserSid'>S-1-5-18</Data><Data Name='LogonType'>3</Data><Data Name='IpAddress'>10.1.%d.%d</Data><Data Name='ProcessName'>C:\\Windows\\System32\\svchost.exe</Data></EventData></Event>\n",
+		time.Now().UTC().Format("2006-01-02T15:04:05.0000000Z"), id, id%9000, channel, id>>8&255, id&255)
+}
+
+// forward appends a record that was of another channel, with another number there.
+func (b *bench) forward(channel, origin string, id, originID int) {
+	b.T.Helper()
+	b.append(channel, func(w io.Writer) { b.record(w, origin, originID, id) })
+}
+
+func (b *bench) append(channel string, records func(io.Writer)) {
+	b.T.Helper()
 	f, err := os.OpenFile(filepath.Join(b.share, "wevt", channel+".log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		b.T.Fatal(err)
 	}
 	w := bufio.NewWriter(f)
-	for id := first; id <= last; id++ {
-		fmt.Fprintf(w, "<Event xmlns='http://schemas.microsoft.com/win/2004/08/events/event'><System><Provider Name='Double' Guid='{7c3a0000-0000-4000-8000-0000000000aa}'/><EventID>4624</EventID><Version>2</Version><Level>0</Level><Task>12544</Task>"+
-			"<Opcode>0</Opcode><Keywords>0x8020000000000000</Keywords><TimeCreated SystemTime='%s'/><EventRecordID>%d</EventRecordID><Correlation/><Execution ProcessID='700' ThreadID='%d'/><Channel>%s</Channel><Computer>lab-7.example</Computer><Security/></System>"+
-			"<EventData><Data Name='SubjectUserSid'>S-1-5-18</Data><Data Name='LogonType'>3</Data><Data Name='IpAddress'>10.1.%d.%d</Data><Data Name='ProcessName'>C:\\Windows\\System32\\svchost.exe</Data></EventData></Event>\n",
-			time.Now().UTC().Format("2006-01-02T15:04:05.0000000Z"), id, id%9000, channel, id>>8&255, id&255)
-	}
+	records(w)
 	if err := w.Flush(); err != nil {
 		b.T.Fatal(err)
 	}

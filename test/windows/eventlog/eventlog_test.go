@@ -5,6 +5,7 @@ package eventlog
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,19 +37,25 @@ func TestEachRecordArrivesOnceOverKills(t *testing.T) {
 }
 
 func TestRecordsThatAreGoneAreToldAndTheOthersArrive(t *testing.T) {
-	t.Run("the log went round while the agent was away", func(t *testing.T) {
-		b := newBench(t, `win_eventlog_channels = ["System"]`)
-		b.log("System", 1, 100)
-		a := b.agent()
-		b.wantAll("System", 1, 100)
-		time.Sleep(4 * time.Second) // the position is written down each three seconds
-		a.Kill()
-		b.clear("System")
-		b.log("System", 151, 250)
-		b.agent()
-		b.want("System", 200)
-		b.wantGaps("System 101-150 50")
-	})
+	for name, c := range map[string]struct{ orders, gap string }{
+		"the log went round while the agent was away":    {"most 1 -1\n", "System log_wrapped 101-150 50"},
+		"the log was cleared, unread, while it was away": {"", "System log_cleared 101-150 50"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, `win_eventlog_channels = ["System"]`)
+			b.orders("System", c.orders)
+			b.log("System", 1, 100)
+			a := b.agent()
+			b.wantAll("System", 1, 100)
+			time.Sleep(4 * time.Second) // the position is written down each three seconds
+			a.Kill()
+			b.clear("System")
+			b.log("System", 151, 250)
+			b.agent()
+			b.want("System", 200)
+			b.wantGaps(c.gap)
+		})
+	}
 	t.Run("the log was cleared while it was read", func(t *testing.T) {
 		b := newBench(t, `win_eventlog_channels = ["System", "Application"]`)
 		b.log("System", 1, 100)
@@ -107,6 +114,36 @@ func TestOneChannelsTroubleDoesNotTouchAnother(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// Channels are found by a pattern; Windows is asked to filter; words and XML come where they were asked for; a
+// forwarded record keeps its channel and number, and says where it was read.
+func TestWhatIsAskedForOfAChannelComesAlong(t *testing.T) {
+	b := newBench(t, `win_eventlog_channels = ["Micro*/Operational", "ForwardedEvents", "Setup"]
+win_eventlog_rules = ["micro*: message=true xml=true", "Setup: xpath=*[EventData[Data='10.1.0.7']]"]
+[redact]
+fields = ["eventlog.xml=keep"]`)
+	b.log("Microsoft-Windows-X!Operational", 1, 3)
+	b.log("Application", 1, 3)
+	b.log("Setup", 1, 9)
+	b.forward("ForwardedEvents", "Security", 1, 9000)
+	b.agent()
+	b.UntilQuiet("events", func() string {
+		for _, want := range []string{
+			`"channel":"Microsoft-Windows-X/Operational","record_id":3,`, `"message":"Record 2 happened."`, `"xml":"<Event xmlns=`,
+			`"channel":"Security","record_id":9000,"read_from":{"channel":"ForwardedEvents","record_id":1},`,
+			`"channel":"Setup","record_id":7,`,
+		} {
+			if !strings.Contains(b.Events("--kind", "eventlog"), want) {
+				return "no " + want
+			}
+		}
+		return ""
+	})
+	if text := b.Events("--kind", "eventlog"); strings.Count(text, "\n") != 5 || strings.Count(text, `"message":`) != 3 {
+		t.Errorf("other events than the five, or words of one that was not asked for:\n%s", text)
+	}
+	b.balance()
 }
 
 func TestAFloodIsDeferredOrDroppedAndCounted(t *testing.T) {
@@ -168,7 +205,7 @@ func TestAnEventLogEndToEnd(t *testing.T) {
 // What the agent opens of the system it closes: over errors, clears and idle time
 // only what it holds on purpose stays open.
 func TestNoHandleLeaks(t *testing.T) {
-	b := newBench(t, `win_eventlog_channels = ["System", "Application", "Absent"]`)
+	b := newBench(t, "win_eventlog_channels = [\"System\", \"Application\", \"Absent\", \"Sys*\"]\nwin_eventlog_message = true")
 	b.log("System", 1, 500)
 	b.log("Application", 1, 10)
 	b.orders("System", "next 6 3\nbatch 5 3\nrender 1722 2\n")
@@ -189,8 +226,16 @@ func TestNoHandleLeaks(t *testing.T) {
 		if string(h["strangers"]) != "0" {
 			return fmt.Sprintf("%s calls with a handle that was not open", h["strangers"])
 		}
-		for kind, most := range map[string]int{"subscription": 2, "bookmark": 2, "record": 60, "query": 0, "channels": 0, "config": 0, "log": 0, "publisher": 0} {
-			var n struct{ Opened, Closed int }
+		type count struct{ Opened, Closed int }
+		var subscriptions, publishers count
+		if err := errors.Join(json.Unmarshal(h["subscription"], &subscriptions), json.Unmarshal(h["publisher"], &publishers)); err != nil {
+			return err.Error()
+		}
+		if publishers.Opened == 0 || publishers.Opened > subscriptions.Opened { // one provider wrote all these records
+			return fmt.Sprintf("the texts of providers were opened %d times by %d subscriptions: %s", publishers.Opened, subscriptions.Opened, text)
+		}
+		for kind, most := range map[string]int{"subscription": 2, "bookmark": 2, "record": 60, "query": 0, "channels": 0, "config": 0, "log": 0, "publisher": 2} {
+			var n count
 			if err := json.Unmarshal(h[kind], &n); err != nil {
 				return kind + ": " + err.Error()
 			}
@@ -226,13 +271,13 @@ func (b *bench) want(channel string, n int) {
 	})
 }
 
-// wantGaps wants these gaps of records, and no others: "channel first-last count".
+// wantGaps wants these gaps of records, and no others: "channel cause first-last count".
 func (b *bench) wantGaps(want ...string) {
 	b.T.Helper()
 	b.UntilQuiet("gaps", func() string {
 		var got []string
 		for _, g := range b.gaps() {
-			got = append(got, fmt.Sprintf("%s %d-%d %d", g.Channel, g.FirstRecord, g.LastRecord, g.Count))
+			got = append(got, fmt.Sprintf("%s %s %d-%d %d", g.Channel, g.Cause, g.FirstRecord, g.LastRecord, g.Count))
 		}
 		slices.SortFunc(got, cmp.Compare[string])
 		if !slices.Equal(got, want) {

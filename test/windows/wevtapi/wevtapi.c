@@ -5,7 +5,8 @@
  *
  * A channel is a file in the folder WEVT_DOUBLE, named like it with '!' for '/':
  *
- *   System.log      one rendered <Event> a line, in UTF-8, record ids rising
+ *   System.log      one rendered <Event> a line, in UTF-8, record ids rising; before
+ *                   one that was forwarded its id in this log, and a blank
  *   System.orders   what goes wrong, a line each: CALL ERROR TIMES
  *
  * To append to the log is to write events, to take lines away from its front is
@@ -17,6 +18,10 @@
  *   render     EvtRender fails with ERROR           config the channel is disabled
  *   batch      EvtNext fails with 1734 for more than ERROR records, which it has
  *              passed by then, as Windows has
+ *   most       the log may have ERROR bytes: one that is as large overwrites itself
+ *
+ * A subscription's query lets through what has its text in quotes as that of an
+ * element: *[EventData[Data='a']] what has >a< in it.
  *
  * Twice a second, and when the process ends, handles.json in the folder says how many
  * handles of each kind were opened and closed, and how many calls had one that was
@@ -65,6 +70,7 @@ typedef struct handle {
 	LONGLONG position, size;
 	FILETIME born;
 	BOOL stale, reverse;
+	char filter[256]; /* what a record must have in it */
 	char *buffer;
 	size_t have, at;
 	struct handle *next;
@@ -235,9 +241,12 @@ static char *next_line(handle *h)
 	}
 }
 
-static UINT64 record_id(const char *xml)
+/* the id of a line's record in its log */
+static UINT64 record_id(const char *line)
 {
-	const char *p = strstr(xml, "<EventRecordID>");
+	if (*line >= '0' && *line <= '9')
+		return _strtoui64(line, NULL, 10);
+	const char *p = strstr(line, "<EventRecordID>");
 	return p ? _strtoui64(p + 15, NULL, 10) : 0;
 }
 
@@ -321,9 +330,19 @@ static BOOL seek_behind(handle *h, UINT64 id)
 	return found;
 }
 
+/* what a query has in quotes, between > and < */
+static void filter_of(LPCWSTR query, char filter[256])
+{
+	char text[512] = "", *from, *to;
+	if (query && !WideCharToMultiByte(CP_UTF8, 0, query, -1, text, sizeof text, NULL, NULL))
+		return;
+	if ((from = strchr(text, '\'')) && (to = strchr(++from, '\'')) && to - from < 250)
+		snprintf(filter, 256, ">%.*s<", (int)(to - from), from);
+}
+
 EXPORT EVT_HANDLE WINAPI EvtSubscribe(EVT_HANDLE session, HANDLE signal, LPCWSTR channel, LPCWSTR query, EVT_HANDLE bookmark, PVOID context, PVOID callback, DWORD flags)
 {
-	(void)session, (void)context, (void)query; /* filters are Windows' own */
+	(void)session, (void)context;
 	if (!signal || callback || !channel || !*channel) {
 		SetLastError(ERROR_INVALID_PARAMETER); /* pull is all that there is here */
 		return NULL;
@@ -347,6 +366,7 @@ EXPORT EVT_HANDLE WINAPI EvtSubscribe(EVT_HANDLE session, HANDLE signal, LPCWSTR
 	if ((flags & 3) != SUBSCRIBE_OLDEST && !mark)
 		back_to(h, h->size);
 	h->signal = signal;
+	filter_of(query, h->filter);
 	EnterCriticalSection(&lock);
 	h->next = subscriptions;
 	subscriptions = h;
@@ -364,11 +384,14 @@ EXPORT EVT_HANDLE WINAPI EvtQuery(EVT_HANDLE session, LPCWSTR channel, LPCWSTR q
 	return h;
 }
 
-static handle *new_record(handle *from, char *xml)
+static handle *new_record(handle *from, char *line)
 {
 	handle *r = new_handle(RECORD, from->channel);
-	r->xml = xml;
-	r->id = record_id(xml);
+	r->id = record_id(line);
+	char *xml = strchr(line, '<');
+	if (xml)
+		memmove(line, xml, strlen(xml) + 1);
+	r->xml = line;
 	return r;
 }
 
@@ -403,7 +426,7 @@ EXPORT BOOL WINAPI EvtNext(EVT_HANDLE set, DWORD most, EVT_HANDLE *records, DWOR
 		return fail(STALE);
 	DWORD n = 0;
 	for (char *line; n < most && (line = next_line(h));)
-		if (*line)
+		if (*line && strstr(line, h->filter))
 			records[n++] = new_record(h, line);
 		else
 			free(line);
@@ -566,8 +589,10 @@ EXPORT BOOL WINAPI EvtGetChannelConfigProperty(EVT_HANDLE e, DWORD property, DWO
 	switch (property) {
 	case CONFIG_ENABLED:
 		return give_variant((EVT_VARIANT){ .boolean = !ordered(h->channel, "config"), .type = TYPE_BOOLEAN }, size, out, used);
-	case CONFIG_MAX_SIZE:
-		return give_variant((EVT_VARIANT){ .number = MAX_SIZE, .type = TYPE_UINT64 }, size, out, used);
+	case CONFIG_MAX_SIZE: {
+		DWORD most = ordered(h->channel, "most");
+		return give_variant((EVT_VARIANT){ .number = most ? most : MAX_SIZE, .type = TYPE_UINT64 }, size, out, used);
+	}
 	}
 	return fail(ERROR_INVALID_PARAMETER);
 }
