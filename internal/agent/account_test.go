@@ -14,10 +14,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rea-agent/rea/internal/durable"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/identity"
 	"github.com/rea-agent/rea/internal/ledger"
@@ -353,10 +355,17 @@ func openQueue(t *testing.T, dir string) *queue.Queue {
 	return q
 }
 
-func TestAFileOfAnotherAccountSaysWhatToDo(t *testing.T) {
-	for err, want := range map[error]bool{fs.ErrPermission: true, fs.ErrNotExist: false} {
-		got := ours(fmt.Errorf("open queue: %w", err))
-		if !errors.Is(got, err) || strings.Contains(got.Error(), "must belong to the account") != want {
+func TestAFolderThatCannotBeUsedSaysWhatToDo(t *testing.T) {
+	for err, want := range map[error]struct {
+		kind   error
+		advice bool
+	}{
+		fs.ErrPermission:  {fs.ErrPermission, true},
+		durable.ErrLocked: {ErrBusy, false},
+		syscall.EMFILE:    {ErrOutput, false},
+	} {
+		got := ofFolder(fmt.Errorf("open queue: %w", err))
+		if !errors.Is(got, err) || !errors.Is(got, want.kind) || strings.Contains(got.Error(), "must belong to the account") != want.advice {
 			t.Errorf("%v: %v", err, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect/eventlog"
@@ -124,18 +125,14 @@ func (a *Agent) openDelivery(out *output) error {
 			Dir: filepath.Join(n.QueueDir, l.name), MaxBytes: bytes, MinFreeBytes: n.QueueMinFreeBytes, Metrics: a.metrics, Lane: l.name,
 		})
 		if err != nil {
-			err = fmt.Errorf("queue of %s: %w", l.name, ours(err))
-			if errors.Is(err, durable.ErrLocked) {
-				err = &kind{err, ErrBusy}
-			}
-			return err
+			return fmt.Errorf("queue of %s: %w", l.name, ofFolder(err))
 		}
 		l.agent, l.renewed = a, make(chan struct{}, 1)
 		l.queue.Store(q)
 		out.lanes = append(out.lanes, l)
 	}
 	if err := a.openLedger(out.lanes[0].queue.Load()); err != nil {
-		return ours(err)
+		return ofFolder(err)
 	}
 	if err := a.adopt(out.lanes); err != nil {
 		return err
@@ -156,13 +153,19 @@ func (a *Agent) openDelivery(out *output) error {
 	return nil
 }
 
-// ours says what to do where the files of the agent are those of another account,
-// under which it ran before.
-func ours(err error) error {
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
+// ofFolder says of an error of the queue's folder what kind it is, and what to do
+// where the files are those of another account, under which the agent ran before.
+func ofFolder(err error) error {
+	var system syscall.Errno
+	switch {
+	case errors.Is(err, durable.ErrLocked):
+		return &kind{err, ErrBusy}
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: what lies in the queue's folder must belong to the account that the agent runs as", err)
+	case errors.As(err, &system):
+		return &kind{err, ErrOutput}
 	}
-	return fmt.Errorf("%w: what lies in the queue's folder must belong to the account that the agent runs as", err)
+	return err
 }
 
 // ledgerFile remembers what is missing until the server knows, in the queue's folder.
