@@ -78,8 +78,8 @@ func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// IsOfTheMoment says that err, of opening a file, is about who asks or when, and
-// tells nothing of what the file holds: it may be opened later.
+// IsOfTheMoment says that err, of opening or reading a file, is about who asks or
+// when, and tells nothing of what the file holds: the same may be done later.
 func IsOfTheMoment(err error) bool {
 	for _, e := range [...]error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EROFS,

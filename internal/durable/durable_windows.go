@@ -132,8 +132,9 @@ func IsFull(err error) bool {
 		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
 }
 
-// IsOfTheMoment says that err, of opening a file, is about who asks or when, and
-// tells nothing of what the file holds: a scanner has it open, handles are short.
+// IsOfTheMoment says that err, of opening or reading a file, is about who asks or
+// when, and tells nothing of what the file holds: a scanner has it open or a part of
+// it locked, handles are short.
 func IsOfTheMoment(err error) bool {
 	for _, e := range [...]error{
 		windows.ERROR_SHARING_VIOLATION, windows.ERROR_LOCK_VIOLATION, windows.ERROR_ACCESS_DENIED, windows.ERROR_DELETE_PENDING,
