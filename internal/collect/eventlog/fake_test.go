@@ -42,6 +42,9 @@ type fakeSystem struct {
 	order []string
 
 	unlisted bool // the channels cannot be listed
+
+	late    time.Duration // how long the one who waits for an event takes to reset it
+	drained func()        // called once, when a fetch has found no more
 }
 
 var errDead = errors.New("the process has ended")
@@ -215,7 +218,7 @@ func (f *fakeSystem) subscribe(channel, query, bookmark string) (subscription, e
 	if err != nil {
 		return nil, err
 	}
-	s := &fakeSub{f: f, log: l, query: query, signal: make(chan struct{}, 1), given: bookmark}
+	s := &fakeSub{f: f, log: l, query: query, signal: make(chan struct{}, 1), given: bookmark, changed: sync.NewCond(&f.mu)}
 	if bookmark != "" {
 		s.at = recordOf(bookmark)
 		if !slices.ContainsFunc(l.records, func(r fakeRecord) bool { return r.id == s.at }) {
@@ -229,6 +232,7 @@ func (f *fakeSystem) subscribe(channel, query, bookmark string) (subscription, e
 	f.subs[s] = true
 	f.open++
 	s.wake()
+	go s.watch()
 	return s, nil
 }
 
@@ -249,18 +253,55 @@ type fakeSub struct {
 	fetched []fakeRecord
 	given   string
 	marked  uint64
+
+	event   bool       // is set, until it is reset
+	changed *sync.Cond // event was set, or the subscription closed
 }
 
 func (s *fakeSub) ready() <-chan struct{} { return s.signal }
 
+// wake sets the event. f.mu is held.
 func (s *fakeSub) wake() {
-	select {
-	case s.signal <- struct{}{}:
-	default:
+	s.event = true
+	s.changed.Signal()
+}
+
+// watch waits for the event, as a thread does on Windows.
+func (s *fakeSub) watch() {
+	for {
+		s.f.mu.Lock()
+		for !s.event && s.f.subs[s] {
+			s.changed.Wait()
+		}
+		open, late := s.f.subs[s], s.f.late
+		s.f.mu.Unlock()
+		if !open {
+			return
+		}
+		pass(func() {
+			time.Sleep(late)
+			s.f.mu.Lock()
+			defer s.f.mu.Unlock()
+			s.event = false
+		}, s.signal)
 	}
 }
 
 func (s *fakeSub) next(most int) (int, error) {
+	n, err := s.fetch(most)
+	if errors.Is(err, errNoMore) {
+		s.f.mu.Lock()
+		drained := s.f.drained
+		s.f.drained = nil
+		s.f.mu.Unlock()
+		if drained != nil {
+			drained()
+		}
+	}
+	return n, err
+}
+
+func (s *fakeSub) fetch(most int) (int, error) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	if _, err := s.f.step("next", s.log.name); err != nil {
@@ -335,5 +376,6 @@ func (s *fakeSub) close() error {
 	}
 	delete(s.f.subs, s)
 	s.f.open--
+	s.changed.Signal()
 	return nil
 }

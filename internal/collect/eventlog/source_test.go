@@ -254,6 +254,41 @@ func TestASignalIsEnoughAndNotNeeded(t *testing.T) {
 	})
 }
 
+// The event stays set until it is reset: that comes before the records are fetched,
+// else what comes meanwhile is seen at the next poll only.
+func TestARecordThatComesWhileOthersAreFetchedIsSeenBeforeThePoll(t *testing.T) {
+	for name, comes := range map[string]func(b *bench){
+		"before the event is reset": func(b *bench) {
+			b.fake.mu.Lock()
+			b.fake.late = time.Second
+			b.fake.mu.Unlock()
+			b.fake.write("Security", 1)
+			time.Sleep(time.Second / 2)
+			b.fake.write("Security", 1)
+		},
+		"after the last fetch": func(b *bench) {
+			b.fake.mu.Lock()
+			b.fake.drained = func() {
+				b.fake.write("Security", 1)
+				time.Sleep(time.Millisecond) // so that the signal is there
+			}
+			b.fake.mu.Unlock()
+			b.fake.write("Security", 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, b *bench) {
+				b.start()
+				time.Sleep(time.Second)
+				comes(b)
+				time.Sleep(pollLeast / 2)
+				b.want("1-2")
+				b.stop()
+			})
+		})
+	}
+}
+
 func TestLogsThatLose(t *testing.T) {
 	for name, c := range map[string]struct {
 		xpath  string

@@ -39,6 +39,18 @@ type subscription interface {
 	close() error
 }
 
+// pass hands on that the system has set its event, which stays set until reset: that
+// comes first, and then the reader is told, who fetches until there is no more. So
+// what comes while it fetches sets the event again. The other way round the reset
+// would undo what set it behind the last fetch, and nobody would look.
+func pass(reset func(), signal chan<- struct{}) {
+	reset()
+	select {
+	case signal <- struct{}{}:
+	default: // there is one already that was not taken
+	}
+}
+
 // A logInfo is what is known of a log.
 type logInfo struct {
 	oldest, count uint64 // record ids are oldest to oldest+count-1

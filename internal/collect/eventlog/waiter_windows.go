@@ -147,9 +147,5 @@ func (g *waitGroup) take() (members []*waiter, ending bool) {
 }
 
 func (m *waiter) tell() {
-	_ = windows.ResetEvent(m.event) // before the records are fetched
-	select {
-	case m.signal <- struct{}{}:
-	default: // there is one already that was not taken
-	}
+	pass(func() { _ = windows.ResetEvent(m.event) }, m.signal) // it is ours, and open
 }
