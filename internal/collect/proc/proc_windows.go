@@ -42,6 +42,7 @@ var (
 type nt struct {
 	cfg   Config
 	ask   func(class int32, into unsafe.Pointer, size uint32, n *uint32) error // NtQuerySystemInformation
+	open  func(*process) (windows.Handle, error)
 	buf   []byte
 	n     uint32 // how much of buf an answer needs
 	text  []byte
@@ -50,7 +51,7 @@ type nt struct {
 }
 
 func newSystem(cfg Config) system {
-	return &nt{cfg: cfg, ask: windows.NtQuerySystemInformation, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), path: make([]uint16, windows.MAX_PATH), users: make(map[string]string)}
+	return &nt{cfg: cfg, ask: windows.NtQuerySystemInformation, open: openProcess, buf: make([]byte, 256<<10), text: make([]byte, 4<<10), path: make([]uint16, windows.MAX_PATH), users: make(map[string]string)}
 }
 
 // scan asks for all processes at once.
@@ -111,7 +112,7 @@ func (s *nt) details(listed []*process, _ *table, errs []string) []string {
 const systemPID = 4
 
 func (s *nt) identify(p *process) error {
-	h, err := openProcess(p)
+	h, err := s.open(p)
 	if err != nil {
 		return err
 	}

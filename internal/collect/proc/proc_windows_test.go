@@ -2,12 +2,15 @@ package proc
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/windows"
 
 	"github.com/rea-agent/rea/internal/event"
 )
@@ -68,6 +71,39 @@ func TestACycleOfAHundredProcessesUsesTheSameBuffer(t *testing.T) {
 	t.Logf("%d processes: %v and %.0f allocations a cycle", len(c.table.byPID), took/cycles, allocs)
 	if allocs > 10 {
 		t.Errorf("%.0f allocations a cycle", allocs)
+	}
+}
+
+// Opening a process is dear, and guards of the machine look at who does it.
+func TestAProcessIsOpenedOnceWhenItIsListedFirst(t *testing.T) {
+	const processes = 20
+	crowd(t, processes)
+	c := New(Config{TopN: 3})
+	s := c.sys.(*nt)
+	type life struct {
+		pid   uint32
+		start uint64
+	}
+	opened, want, open := map[life]int{}, map[life]int{}, s.open
+	s.open = func(p *process) (windows.Handle, error) {
+		opened[life{p.pid, p.start}]++
+		return open(p)
+	}
+	for range 5 {
+		if err := c.Read(t.Context(), func(context.Context, ...event.Event) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range c.listed {
+			if p.pid != systemPID {
+				want[life{p.pid, p.start}] = 1
+			}
+		}
+	}
+	if n := len(c.table.byPID); n < processes || len(want) == 0 || len(want) >= processes {
+		t.Fatalf("%d processes are seen, %d of them listed: this test shows nothing", n, len(want))
+	}
+	if !maps.Equal(opened, want) {
+		t.Errorf("processes were opened so often: %v, want %v", opened, want)
 	}
 }
 
