@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,12 +75,17 @@ func New() *Ledger { return new(Ledger) }
 
 // Open returns the Ledger in the file at path, which need not be there yet, for
 // an agent whose gap events go into the given stream, in which next is the first
-// free number. If the file is damaged or cannot be read it is set aside, the Ledger
-// is empty, and err says why. If it cannot be read for a reason that may pass
-// (durable.IsOfTheMoment) there is no Ledger: an empty one would replace it.
+// free number. If the file is damaged, or cannot be read at several tries, it is set
+// aside, the Ledger is empty, and err says why. If it cannot be read for a reason
+// that may pass (durable.IsOfTheMoment) there is no Ledger: an empty one would
+// replace it.
 func Open(path, stream string, next uint64) (*Ledger, error) {
+	return open(path, stream, next, durable.ReadFile)
+}
+
+func open(path, stream string, next uint64, read func(string) ([]byte, error)) (*Ledger, error) {
 	l := &Ledger{path: path, stream: stream}
-	text, err := durable.ReadFile(path)
+	text, err := readAgain(path, read)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return l, nil
@@ -91,7 +95,7 @@ func Open(path, stream string, next uint64) (*Ledger, error) {
 		err = l.decode(text)
 	}
 	if err != nil {
-		return l, fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, os.Rename(path, path+".damaged")))
+		return l, fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, setAside(path)))
 	}
 	if l.stream != stream { // a crash came between that and the file
 		l.Restream(stream, next-1)
