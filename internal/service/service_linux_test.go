@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -261,4 +263,44 @@ func TestTheUnitIsExposedByAtMostTwo(t *testing.T) {
 	if level, err := strconv.ParseFloat(string(m[1]), 64); err != nil || level > 2 {
 		t.Errorf("%v: %s", err, m[0])
 	}
+}
+
+// What passes, such as a minute without a free descriptor, is not to end the agent for
+// the day: the starts that a day allows last longer.
+func TestTheStartsOfADayLastHalfAnHour(t *testing.T) {
+	value := func(key string) string {
+		t.Helper()
+		_, rest, ok := strings.Cut(template, "\n"+key+"=")
+		if !ok {
+			t.Fatalf("the unit has no %s", key)
+		}
+		v, _, _ := strings.Cut(rest, "\n")
+		return v
+	}
+	number := func(key string) float64 {
+		t.Helper()
+		n, err := strconv.Atoi(value(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return float64(n)
+	}
+	seconds := func(key string) float64 {
+		t.Helper()
+		d, err := time.ParseDuration(value(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Seconds()
+	}
+	first, most, steps := seconds("RestartSec"), seconds("RestartMaxDelaySec"), number("RestartSteps")
+	var all float64
+	for i := range int(number("StartLimitBurst")) - 1 { // before each start but the first
+		// systemd.service(5), RestartSteps=
+		all += first * math.Pow(most/first, min(float64(i), steps)/steps)
+	}
+	if all < 30*60 || all > 60*60 || value("StartLimitIntervalSec") != "1d" {
+		t.Errorf("the last start is %.0f s after the first", all)
+	}
+	t.Logf("the last start is %.0f s after the first", all)
 }
