@@ -7,25 +7,50 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/rea-agent/rea/internal/agent"
 	"github.com/rea-agent/rea/internal/cli"
+	"github.com/rea-agent/rea/internal/config"
 )
 
 // evtxCommand is for people with a file of somebody else's event log.
 func (s *settings) evtxCommand() *cli.Command {
+	var expr *string
 	return &cli.Command{
-		Name: "evtx", Summary: "print the events of Windows event-log files, on any system", Args: "FILE …", Run: s.evtx,
+		Name: "evtx", Summary: "print the events of Windows event-log files, on any system", Args: "FILE …",
+		Run: func(ctx context.Context, in *cli.Invocation) error { return s.evtx(ctx, in, expr) },
+		Flags: []cli.Flag{{Name: "xpath", Arg: "EXPR", Usage: "Only the events that Windows would select by this.", Set: func(_, value string) error {
+			expr = &value
+			return nil
+		}}},
 		About: "The events are those that the agent emits on the machine that wrote the log, redacted by the same\n" +
 			"policy. What is damaged is passed over, told on standard error and by gap events; the exit code is then 65.",
 		Examples: []cli.Example{
 			{Line: "evtx System.evtx | jq 'select(.eventlog.level == 2).eventlog'", Tells: "the errors in it"},
+			{Line: "evtx --xpath '*[System[EventID=4624]]' Security.evtx", Tells: "what the xpath of a rule would let through on Windows"},
 			{Line: "evtx --agent.redact-pii=false --collectors.redact-cmdline=false Security.evtx", Tells: "with the names of accounts and command lines"},
 		},
 	}
 }
 
-func (s *settings) evtx(ctx context.Context, in *cli.Invocation) error {
+// selection reads what --xpath says, nil where it is not given.
+func selection(expr *string) (*agent.Selection, error) {
+	if expr == nil {
+		return nil, nil
+	}
+	only, err := agent.Select(*expr)
+	if fault, ok := errors.AsType[*config.Fault](err); ok {
+		return nil, cli.Fail(cli.Usage, fmt.Errorf("--xpath: %w", err), fault.Fix)
+	}
+	return only, err
+}
+
+func (s *settings) evtx(ctx context.Context, in *cli.Invocation, expr *string) error {
 	if len(in.Args) == 0 {
 		return cli.Fail(cli.Usage, errors.New("no file is named"), "rea-agent evtx FILE …")
+	}
+	only, err := selection(expr)
+	if err != nil {
+		return err
 	}
 	if _, err := s.load(); err != nil {
 		return err
@@ -47,7 +72,7 @@ func (s *settings) evtx(ctx context.Context, in *cli.Invocation) error {
 	if err != nil {
 		return err
 	}
-	return explain(a.Replay(ctx, files, func(file string, problem error) {
+	return explain(a.Replay(ctx, files, only, func(file string, problem error) {
 		fmt.Fprintf(in.Stderr, "rea-agent: %s: %s\n", cli.Escape(file), cli.Escape(problem.Error())) // to whom could its error be told?
 	}))
 }

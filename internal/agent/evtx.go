@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect/eventlog"
+	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/evtx"
+	"github.com/rea-agent/rea/internal/xpath"
 )
 
 // ErrDamaged says that a file was read as far as it can be, and that this is not
@@ -20,15 +22,29 @@ var ErrDamaged = errors.New("not all of it could be read")
 // replayBatch is how many records are handed over at once.
 const replayBatch = 256
 
+// A Selection says which records of a file are wanted.
+type Selection struct{ expr *xpath.Expr }
+
+// Select reads an XPath expression that selects records as it does in a rule of
+// the event log on Windows. Its error is a config.Fault.
+func Select(expr string) (*Selection, error) {
+	e, err := xpath.Compile(expr)
+	if wrong, ok := errors.AsType[*xpath.Error](err); ok {
+		return nil, &config.Fault{What: wrong.Error(), Fix: wrong.Fix}
+	}
+	return &Selection{e}, err
+}
+
 // Replay emits the records of Windows event-log files as the event log would on
 // the machine that wrote them, and a gap event for each run of records that cannot
-// be read; said tells what is wrong besides. It closes the agent. An error that is
-// ErrDamaged comes after everything else was read.
-func (a *Agent) Replay(ctx context.Context, files []*os.File, said func(file string, problem error)) error {
+// be read; said tells what is wrong besides. Records that are not selected are
+// passed over; nil selects all. It closes the agent. An error that is ErrDamaged
+// comes after everything else was read.
+func (a *Agent) Replay(ctx context.Context, files []*os.File, only *Selection, said func(file string, problem error)) error {
 	return a.through(ctx, func(ctx context.Context) error {
 		var damaged []error
 		for _, f := range files {
-			err := a.replay(ctx, f, said)
+			err := a.replay(ctx, f, only, said)
 			if err != nil && !errors.Is(err, ErrDamaged) {
 				return err
 			}
@@ -40,7 +56,7 @@ func (a *Agent) Replay(ctx context.Context, files []*os.File, said func(file str
 	})
 }
 
-func (a *Agent) replay(ctx context.Context, f *os.File, said func(string, error)) error {
+func (a *Agent) replay(ctx context.Context, f *os.File, only *Selection, said func(string, error)) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fmt.Errorf("size of %s: %w", f.Name(), err)
@@ -49,7 +65,7 @@ func (a *Agent) replay(ctx context.Context, f *os.File, said func(string, error)
 	if err != nil {
 		return &kind{fmt.Errorf("%s: %w", f.Name(), err), ErrDamaged}
 	}
-	r := &replay{emit: a.pipeline.Emit, now: time.Now(), parser: eventlog.Parser{KeepXML: a.o.Config.Collectors.WinEventLogXML}}
+	r := &replay{emit: a.pipeline.Emit, only: only, now: time.Now(), parser: eventlog.Parser{KeepXML: a.o.Config.Collectors.WinEventLogXML}}
 	damage := 0
 	for record, d := range log.Records() {
 		if d != nil {
@@ -76,8 +92,10 @@ func (a *Agent) replay(ctx context.Context, f *os.File, said func(string, error)
 // A replay gathers the events of one file. What is emitted is used again.
 type replay struct {
 	emit    func(context.Context, ...event.Event) error
+	only    *Selection // nil for all
 	now     time.Time
 	parser  eventlog.Parser
+	outline xpath.Tree
 	records [replayBatch]eventlog.Record
 	used    int
 	events  []event.Event
@@ -86,6 +104,9 @@ type replay struct {
 }
 
 func (r *replay) add(ctx context.Context, xml []byte) error {
+	if r.only != nil && !r.selects(xml) {
+		return nil
+	}
 	record := &r.records[r.used]
 	r.used++
 	r.parser.Parse(xml, record)
@@ -95,6 +116,19 @@ func (r *replay) add(ctx context.Context, xml []byte) error {
 		return nil
 	}
 	return r.flush(ctx)
+}
+
+// selects reports whether the record in xml is wanted, and notes its channel for a
+// gap behind it. A record that cannot be asked is wanted: its event says why.
+func (r *replay) selects(xml []byte) bool {
+	r.gap = nil
+	if r.parser.Outline(xml, &r.outline) != nil {
+		return true
+	}
+	if channel := r.outline.Find("Event", "System", "Channel"); string(channel) != r.channel {
+		r.channel = string(channel)
+	}
+	return r.only.expr.Selects(&r.outline, r.now)
 }
 
 // missing adds a gap event, or makes the one before longer. Nobody knows what was

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/xpath"
 )
 
 // The speed is told in processor time, which a busy machine does not change.
@@ -53,6 +54,33 @@ func BenchmarkParse(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.N)/(processorTime()-before).Seconds(), "events/cpu-s")
 	})
+}
+
+// What it costs to pass over a record that an expression does not select: the
+// outline, and the asking.
+func BenchmarkSelect(b *testing.B) {
+	e, err := xpath.Compile("*[System[(EventID=4624 or EventID=4625) and Provider[@Name='Microsoft-Windows-Security-Auditing'] and TimeCreated[timediff(@SystemTime) <= 86400000]]] and *[EventData[Data[@Name='LogonType']='10']]")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var events [][]byte
+	size := 0
+	for _, s := range sample(b) {
+		events = append(events, []byte(s))
+		size += len(s)
+	}
+	var p Parser
+	var tree xpath.Tree
+	b.ReportAllocs()
+	b.SetBytes(int64(size / len(events)))
+	before := processorTime()
+	for i := 0; b.Loop(); i++ {
+		if err := p.Outline(events[i%len(events)], &tree); err != nil {
+			b.Fatal(err)
+		}
+		e.Selects(&tree, read)
+	}
+	b.ReportMetric(float64(b.N)/(processorTime()-before).Seconds(), "events/cpu-s")
 }
 
 func processorTime() time.Duration {

@@ -21,6 +21,7 @@ import (
 	"github.com/rea-agent/rea/internal/collect/collecttest"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/wire"
+	"github.com/rea-agent/rea/internal/xpath"
 )
 
 var read = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -521,9 +522,11 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	var p Parser
+	var tree xpath.Tree
 	r := new(Record)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		before := bytes.Clone(text)
+		_ = p.Outline(text, &tree) // what can be read of it
 		p.Parse(text, r)
 		if !bytes.Equal(before, text) {
 			t.Fatal("the XML was written to")
