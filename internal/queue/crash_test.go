@@ -112,7 +112,7 @@ type world struct {
 	found    []Loss            // what the last start found lost, until it is told
 	sent     []Record          // by record, from 1 on
 	floor    uint64            // no number below may be given again
-	acked    uint64            // the highest that a start knew
+	joined   bool              // the cursor had no room to tell losses apart, once
 
 	crashes, confirmed, refused, numbers, declared int
 }
@@ -401,8 +401,7 @@ func (w *world) takeLosses() error {
 				w.heard[n] = "some of a run, " + l.Cause
 			}
 		}
-		again := l.Count < run && l.First <= w.acked // perhaps: nobody knows what joined losses count
-		if l.Cause == CauseDamaged && l.Count > may && !again {
+		if l.Cause == CauseDamaged && l.Count > may && !w.joined { // else some may be told twice
 			return fmt.Errorf("%d numbers of a run may be damaged, the others were confirmed: %+v", may, l)
 		}
 	}
@@ -464,7 +463,7 @@ func (w *world) start() error {
 	}
 	w.trace("started: next %d, acked %d, %+v", q.Next(), q.acked, q.Stats())
 	w.stream = q.Stream()
-	w.acked = max(w.acked, q.acked)
+	w.joined = w.joined || len(q.losses) >= markLosses
 	clear(w.seen)
 	clear(w.heard)
 	w.found = slices.Clone(q.losses)

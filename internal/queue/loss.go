@@ -95,10 +95,12 @@ func (q *Queue) undeclaredLocked() (losses []Loss) {
 	return losses
 }
 
-// merge adds l to the losses: to the last of them if they are adjacent. More than
-// limit, which is at least the number of causes, there will not be: two of one
-// cause become one then. Its count stays exact, and its run has other numbers, too.
+// merge adds l to the losses: to the last of them if they are adjacent, and in the
+// place of those that it tells anew. More than limit, which is at least the number
+// of causes, there will not be: two of one cause become one then. Its count stays
+// exact, and its run has other numbers, too.
 func merge(losses []Loss, l Loss, limit int) []Loss {
+	losses = slices.DeleteFunc(losses, l.tells)
 	if n := len(losses); n > 0 && losses[n-1].Cause == l.Cause && losses[n-1].Last+1 == l.First {
 		losses[n-1].join(l)
 		return losses
@@ -108,6 +110,12 @@ func merge(losses []Loss, l Loss, limit int) []Loss {
 		losses = joinNearest(losses)
 	}
 	return losses
+}
+
+// tells reports whether l says all that other does: that each number in a run is
+// lost, which has that of other in it.
+func (l *Loss) tells(other Loss) bool {
+	return l.Count > l.Last-l.First && l.Cause == other.Cause && l.First <= other.First && other.Last <= l.Last
 }
 
 // joinNearest makes one of the two losses of one cause that make the shortest run.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -558,6 +559,22 @@ func TestALossThatIsToldAgainIsNotCountedBeyondItsRange(t *testing.T) {
 	told = merge(told, Loss{Cause: CauseDamaged, First: 3, Last: 6, Count: 4}, 1)
 	if len(told) != 1 || told[0].First != 1 || told[0].Last != 6 || told[0].Count != 6 {
 		t.Errorf("merged to %+v", told)
+	}
+}
+
+// Numbers that were jumped over are told with those around them when a start cannot
+// know better: that run takes the place of what was told before, of its cause alone.
+func TestARunThatIsToldAnewTakesThePlaceOfItsParts(t *testing.T) {
+	full := func(first, last, count uint64) Loss {
+		return Loss{Cause: CauseQueueFull, First: first, Last: last, Count: count}
+	}
+	damaged := Loss{Cause: CauseDamaged, First: 8, Last: 9, Count: 2}
+	var told []Loss
+	for _, l := range []Loss{full(1, 3, 3), full(6, 59, 52), damaged, full(70, 75, 6), full(6, 59, 54)} {
+		told = merge(told, l, markLosses)
+	}
+	if want := []Loss{full(1, 3, 3), damaged, full(70, 75, 6), full(6, 59, 54)}; !slices.Equal(told, want) {
+		t.Errorf("told %+v", told)
 	}
 }
 
