@@ -41,6 +41,7 @@ var ground = map[string]string{
 var rooms = []struct{ room, may string }{
 	{"internal/access", "durable"},
 	{"internal/identity", "access durable"},
+	{"internal/durable/durabletest", ""},
 	{"internal/cli", "near"},
 	{"internal/config", "durable near"},
 	{"internal/service", "access"},
@@ -66,7 +67,6 @@ var rooms = []struct{ room, may string }{
 	{"internal/server/web", "event"},
 	{"internal/agent", "collect collect/* pipeline ledger sink/* queue deadletter ship status trust enroll event wire identity metric trouble redact durable access confine config evtx xpath"},
 	{"internal/server", "server/* status trust event wire identity metric trouble durable access config"},
-	{"internal/config/configtest", "config"},
 	{"test/path", "collect collect/* pipeline queue ship event wire identity metric redact"},
 	{"test/*", ""},
 	{"packaging/windows/*", ""},

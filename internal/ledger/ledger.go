@@ -75,27 +75,19 @@ func New() *Ledger { return new(Ledger) }
 
 // Open returns the Ledger in the file at path, which need not be there yet, for
 // an agent whose gap events go into the given stream, in which next is the first
-// free number. If the file is damaged, or cannot be read at several tries, it is set
-// aside, the Ledger is empty, and err says why. If it cannot be read for a reason
-// that may pass (durable.IsOfTheMoment) there is no Ledger: an empty one would
-// replace it.
+// free number. If the file is damaged (durable.Load) the Ledger is empty, and err
+// says why. If it cannot be read for a reason that may pass there is no Ledger: an
+// empty one would replace it.
 func Open(path, stream string, next uint64) (*Ledger, error) {
-	return open(path, stream, next, durable.ReadFile)
-}
-
-func open(path, stream string, next uint64, read func(string) ([]byte, error)) (*Ledger, error) {
 	l := &Ledger{path: path, stream: stream}
-	text, err := readAgain(path, read)
+	err := durable.Load(path, l.decode)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return l, nil
-	case durable.IsOfTheMoment(err):
+	case errors.Is(err, durable.ErrDamaged):
+		return l, fmt.Errorf("read what is missing: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("read what is missing: %w", err)
-	case err == nil:
-		err = l.decode(text)
-	}
-	if err != nil {
-		return l, fmt.Errorf("read what is missing: %s is damaged: %w", path, errors.Join(err, setAside(path)))
 	}
 	if l.stream != stream { // a crash came between that and the file
 		l.Restream(stream, next-1)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rea-agent/rea/internal/durable/durabletest"
 	"github.com/rea-agent/rea/internal/event"
 )
 
@@ -17,19 +19,9 @@ import (
 func TestAFileThatCannotBeOpenedNowIsNotReplaced(t *testing.T) {
 	b := newBook(t)
 	b.add(full(1, 9))
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	none := limit
-	none.Cur = 0
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
-		t.Fatal(err)
-	}
-	l, err := Open(b.path, evidence, 1)
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
+	var l *Ledger
+	var err error
+	durabletest.WithoutDescriptors(t, func() { l, err = Open(b.path, evidence, 1) })
 	if l != nil || !errors.Is(err, syscall.EMFILE) {
 		t.Fatalf("opened %v: %v", l, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 
@@ -33,7 +32,7 @@ type cursors struct {
 	mu      sync.Mutex
 	all     map[string]position // by the channel's name in lower case
 	dirty   bool
-	damaged bool // the file could not be read: positions are lost
+	damaged bool // the file is: positions are lost
 }
 
 // cursorFile is the JSON of the file.
@@ -42,34 +41,38 @@ type cursorFile struct {
 	Channels map[string]position `json:"channels"`
 }
 
-// openCursors reads the file at path, which need not be there. If it cannot be
-// read every position is lost, and err says why; a damaged file is set aside.
+// openCursors reads the file at path, which need not be there. If it is damaged
+// every position is lost, and err says why. If it cannot be read for a reason that
+// may pass there are no cursors: they would replace it.
 func openCursors(path string) (*cursors, error) {
 	c := &cursors{path: path, write: durable.WriteFile, changed: make(chan struct{}, 1), all: map[string]position{}}
 	if path == "" {
 		return c, nil
 	}
-	text, err := durable.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	err := durable.Load(path, c.decode)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
-	var f cursorFile
-	if err == nil {
-		if err = json.Unmarshal(text, &f); err == nil && f.Version != 1 {
-			err = fmt.Errorf("version %d is not known", f.Version)
-		}
-		if err != nil {
-			err = errors.Join(err, os.Rename(path, path+".damaged"))
-		}
+	err = fmt.Errorf("read the positions in the event log: %w", err)
+	if !errors.Is(err, durable.ErrDamaged) {
+		return nil, err
 	}
-	if err != nil {
-		c.damaged = true
-		return c, fmt.Errorf("read the positions in the event log: %s: %w", path, err)
+	c.damaged = true
+	return c, err
+}
+
+func (c *cursors) decode(text []byte) error {
+	var f cursorFile
+	if err := json.Unmarshal(text, &f); err != nil {
+		return err
+	}
+	if f.Version != 1 {
+		return fmt.Errorf("version %d is not known", f.Version)
 	}
 	if f.Channels != nil {
 		c.all = f.Channels
 	}
-	return c, nil
+	return nil
 }
 
 // get returns the position of a channel; known is false if it has none.

@@ -88,7 +88,9 @@ func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.system.close()) }()
-	s.cursors, err = openCursors(s.cfg.File)
+	if s.cursors, err = openCursors(s.cfg.File); s.cursors == nil {
+		return err
+	}
 	if s.unsaved = err != nil; err != nil {
 		w.Part(ctx, partCursor, collect.Failing, err)
 	}

@@ -1,4 +1,4 @@
-package ledger
+package durable
 
 import (
 	"errors"
@@ -11,12 +11,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/rea-agent/rea/internal/durable"
-	"github.com/rea-agent/rea/internal/event"
 )
+
+var errTorn = errors.New("it is torn")
+
+// decodeGood is of files that say "good".
+func decodeGood(text []byte) error {
+	if string(text) != "good" {
+		return errTorn
+	}
+	return nil
+}
 
 func TestAFileIsReadAgainBeforeItIsGivenUp(t *testing.T) {
 	disk, denied := errors.New("input/output error"), syscall.EACCES
@@ -24,51 +29,59 @@ func TestAFileIsReadAgainBeforeItIsGivenUp(t *testing.T) {
 		denied = syscall.Errno(5)
 	}
 	for name, c := range map[string]struct {
+		text  string
 		fails []error
 		tries int
-		want  error // that it ends with; nil: the losses are there
+		want  error // that it ends with
 		aside bool
 	}{
-		"the first try fails":        {[]error{disk}, 2, nil, false},
-		"two tries fail":             {[]error{disk, disk}, 3, nil, false},
-		"all tries fail":             {[]error{disk, disk, disk, disk}, 3, disk, true},
-		"no right to open it":        {[]error{denied}, 1, denied, false},
-		"no right at the second try": {[]error{disk, denied}, 2, denied, false},
-		"it is not there any more":   {[]error{disk, fs.ErrNotExist}, 2, nil, false},
-		"nothing fails":              {nil, 1, nil, false},
+		"the first try fails":        {"good", []error{disk}, 2, nil, false},
+		"two tries fail":             {"good", []error{disk, disk}, 3, nil, false},
+		"all tries fail":             {"good", []error{disk, disk, disk, disk}, 3, disk, true},
+		"no right to open it":        {"good", []error{denied}, 1, denied, false},
+		"no right at the second try": {"good", []error{disk, denied}, 2, denied, false},
+		"it is not there any more":   {"good", []error{disk, fs.ErrNotExist}, 2, fs.ErrNotExist, false},
+		"nothing fails":              {"good", nil, 1, nil, false},
+		"its content is damaged":     {"go", nil, 1, errTorn, true},
+		"it is empty":                {"", []error{disk}, 2, errTorn, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBook(t)
-			b.add(full(1, 9))
+			path := filepath.Join(t.TempDir(), "state")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			tries := 0
-			l, err := open(b.path, evidence, 1, func(path string) ([]byte, error) {
+			err := load(path, decodeGood, func(path string) ([]byte, error) {
 				if tries++; tries <= len(c.fails) {
 					return nil, c.fails[tries-1]
 				}
-				return durable.ReadFile(path)
+				return ReadFile(path)
 			})
-			if tries != c.tries || !errors.Is(err, c.want) {
+			if tries != c.tries || !errors.Is(err, c.want) || errors.Is(err, ErrDamaged) != c.aside {
 				t.Errorf("tried %d times: %v; want %d: %v", tries, err, c.tries, c.want)
 			}
-			want := []event.Missing{full(1, 9)}
-			if c.want != nil || slices.Contains(c.fails, fs.ErrNotExist) {
-				want = nil
+			kept := path
+			if c.aside {
+				kept += ".damaged"
 			}
-			if l != nil {
-				if d := cmp.Diff(want, missing(l)); d != "" {
-					t.Error(d)
-				}
-			}
-			if _, err := os.Stat(b.path + ".damaged"); (err == nil) != c.aside {
-				t.Errorf("it is set aside: %t, want %t", err == nil, c.aside)
+			if text, err := os.ReadFile(kept); err != nil || string(text) != c.text {
+				t.Errorf("kept is %q, %v", text, err)
 			}
 		})
 	}
 }
 
+func TestWhatCannotBeSetAsideIsDamagedAllTheSame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	err := load(path, decodeGood, func(string) ([]byte, error) { return nil, nil })
+	if !errors.Is(err, ErrDamaged) || !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 // What is damaged may still tell somebody something, and the first of them most.
 func TestWhatWasSetAsideBeforeIsKept(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "missing")
+	path := filepath.Join(t.TempDir(), "state")
 	name := func(i int) string {
 		if i == 1 {
 			return path + ".damaged"
@@ -85,7 +98,7 @@ func TestWhatWasSetAsideBeforeIsKept(t *testing.T) {
 		if err := os.Chtimes(path, written, written); err != nil {
 			t.Fatal(err)
 		}
-		if l, err := Open(path, evidence, 1); err == nil || l == nil {
+		if err := Load(path, decodeGood); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("%q is taken for good: %v", text, err)
 		}
 	}
@@ -99,8 +112,8 @@ func TestWhatWasSetAsideBeforeIsKept(t *testing.T) {
 			}
 			kept = append(kept, string(text))
 		}
-		if d := cmp.Diff(texts, kept); d != "" {
-			t.Error(d)
+		if !slices.Equal(texts, kept) {
+			t.Errorf("kept are %q, want %q", kept, texts)
 		}
 	}
 	for i := range 9 {
