@@ -61,9 +61,12 @@ type Runner struct {
 	emit    Emit
 	log     *slog.Logger
 	metrics *metric.Set
-	began   time.Time
+	began   time.Time // of Run
+	running sync.WaitGroup
 
-	watches []*Watch // in the order of Add; fixed once Run or Once is called
+	mu      sync.Mutex
+	ctx     context.Context // of Run; nil before and after
+	watches []*Watch        // in the order of Add
 }
 
 // NewRunner returns a Runner whose sources hand over their events to emit.
@@ -73,21 +76,81 @@ func NewRunner(emit Emit, log *slog.Logger, m *metric.Set) *Runner {
 
 // Add adds a source. It must be called before Run.
 func (r *Runner) Add(name string, s Source) {
-	r.watches = append(r.watches, &Watch{
-		r: r, source: s, state: State{Name: name, State: Starting},
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addLocked(name, s)
+}
+
+func (r *Runner) addLocked(name string, s Source) {
+	w := &Watch{
+		r: r, source: s, state: State{Name: name, State: Starting}, stop: func() {},
 		readings: r.metrics.Counter("rea_source_readings_total", "Readings that a source took.", "source", name),
+	}
+	r.watches = append(r.watches, w)
+	r.launchLocked(w)
+}
+
+// launchLocked runs the source of w from now on, if Run does.
+func (r *Runner) launchLocked(w *Watch) {
+	if r.ctx == nil {
+		return
+	}
+	ctx, end := context.WithCancel(r.ctx)
+	ended := make(chan struct{})
+	w.stop = func() {
+		end()
+		<-ended
+	}
+	r.running.Go(func() {
+		defer close(ended)
+		defer end()
+		w.run(ctx)
 	})
+}
+
+// Replace has s in the place of the source of that name, or none if s is nil. The
+// one before has ended when s begins. How it fared is known of s as well, of its
+// parts nothing is. It may be called while Run runs, but not twice at once.
+func (r *Runner) Replace(name string, s Source) {
+	w := r.find(name)
+	if w != nil {
+		w.stop()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case s == nil:
+		r.watches = slices.DeleteFunc(slices.Clone(r.watches), func(other *Watch) bool { return other == w })
+	case w == nil:
+		r.addLocked(name, s)
+	default:
+		w.renew(s)
+		r.launchLocked(w)
+	}
+}
+
+func (r *Runner) find(name string) *Watch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.watches, func(w *Watch) bool { return w.state.Name == name }); i >= 0 {
+		return r.watches[i]
+	}
+	return nil
 }
 
 // Run runs all sources until ctx ends and every source has returned.
 func (r *Runner) Run(ctx context.Context) error {
-	r.began = time.Now()
-	var wg sync.WaitGroup
+	r.mu.Lock()
+	r.ctx, r.began = ctx, time.Now()
 	for _, w := range r.watches {
-		wg.Go(func() { w.run(ctx) })
+		r.launchLocked(w)
 	}
+	r.mu.Unlock()
 	<-ctx.Done()
-	wg.Wait()
+	r.mu.Lock()
+	r.ctx = nil // from here on nothing is launched
+	r.mu.Unlock()
+	r.running.Wait()
 	return ctx.Err()
 }
 
@@ -111,8 +174,11 @@ func (r *Runner) Once(ctx context.Context) error {
 
 // States returns the state of every source, in the order in which they were added.
 func (r *Runner) States() []State {
-	states := make([]State, len(r.watches))
-	for i, w := range r.watches {
+	r.mu.Lock()
+	watches := r.watches
+	r.mu.Unlock()
+	states := make([]State, len(watches))
+	for i, w := range watches {
 		w.mu.Lock()
 		states[i] = w.state
 		states[i].Parts = slices.Clone(w.state.Parts)
@@ -126,11 +192,20 @@ type Watch struct {
 	r        *Runner
 	source   Source
 	readings *metric.Counter
+	stop     func() // ends the source if it runs, and returns when it has ended
 
 	mu      sync.Mutex
 	state   State
 	since   time.Time // when the state began
 	reminds time.Time // when a failure that goes on is next logged
+}
+
+// renew has another source tell of itself, which does not run yet.
+func (w *Watch) renew(s Source) {
+	w.source = s
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Parts = nil
 }
 
 // Emit hands over events of this source.
