@@ -175,7 +175,7 @@ func (r *reported) Error(_ uint32, text string) error {
 
 func TestWhatMattersGoesToTheEventLog(t *testing.T) {
 	var r reported
-	log := cli.Logger(events{&r}, "debug")
+	log := cli.Logger(events{&r}, slog.LevelDebug)
 	log.Debug("a")
 	log.Info("b")
 	log.Warn("c")

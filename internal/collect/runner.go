@@ -64,6 +64,8 @@ type Runner struct {
 	began   time.Time // of Run
 	running sync.WaitGroup
 
+	replacing sync.Mutex // held while the sources become others; taken before mu
+
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil before and after
 	watches []*Watch        // in the order of Add
@@ -110,8 +112,10 @@ func (r *Runner) launchLocked(w *Watch) {
 
 // Replace has s in the place of the source of that name, or none if s is nil. The
 // one before has ended when s begins. How it fared is known of s as well, of its
-// parts nothing is. It may be called while Run runs, but not twice at once.
+// parts nothing is. It may be called before Run, while it runs, and after.
 func (r *Runner) Replace(name string, s Source) {
+	r.replacing.Lock()
+	defer r.replacing.Unlock()
 	w := r.find(name)
 	if w != nil {
 		w.stop()
@@ -140,18 +144,24 @@ func (r *Runner) find(name string) *Watch {
 
 // Run runs all sources until ctx ends and every source has returned.
 func (r *Runner) Run(ctx context.Context) error {
-	r.mu.Lock()
-	r.ctx, r.began = ctx, time.Now()
-	for _, w := range r.watches {
-		r.launchLocked(w)
-	}
-	r.mu.Unlock()
+	r.launch(ctx)
 	<-ctx.Done()
 	r.mu.Lock()
 	r.ctx = nil // from here on nothing is launched
 	r.mu.Unlock()
 	r.running.Wait()
 	return ctx.Err()
+}
+
+func (r *Runner) launch(ctx context.Context) {
+	r.replacing.Lock()
+	defer r.replacing.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx, r.began = ctx, time.Now()
+	for _, w := range r.watches {
+		r.launchLocked(w)
+	}
 }
 
 // Once takes one reading of every polled source, all at the same time, and
