@@ -131,6 +131,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 	r.write("")
 	r.now.Logging.Mode, r.now.Logging.FilePath = "file", r.events
 	c := &r.now.Collectors
+	c.WinEventLogChannels = nil
 	for _, s := range []*CollectorSection{&c.CPU, &c.Memory, &c.Disk, &c.Network, &c.Process, &c.Host} {
 		s.Enabled = false
 	}
