@@ -91,8 +91,8 @@ type Agent struct {
 	end      context.CancelCauseFunc
 	loaded   atomic.Pointer[TLSSection] // what the certificates in use were loaded by
 	follower *follower
-	reload   atomic.Pointer[reloading] // nil before the first
-	eventLog *eventlog.Source          // the last one; nil before
+	reload   atomic.Pointer[reloadState] // nil before the first
+	eventLog *eventlog.Source            // the last one; nil before
 }
 
 // New opens everything that can be refused: certificates, queue, files, the

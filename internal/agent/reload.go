@@ -180,7 +180,7 @@ func (f *follower) tell(err error) {
 	if err != nil {
 		text = err.Error()
 	}
-	f.agent.reload.Store(&reloading{err: text, at: time.Now()})
+	f.agent.reload.Store(&reloadState{err: text, at: time.Now()})
 	if text != f.failed && text != "" && f.ctx != nil {
 		f.emit(&event.Notice{Action: "reload_failed", Reason: text, ConfigHash: f.inForce.Hash()})
 	}
@@ -195,18 +195,18 @@ func (f *follower) emit(n *event.Notice) {
 	f.agent.tell(ctx, n)
 }
 
-// A reloading is what the last time came to that the configuration was read.
-type reloading struct {
+// A reloadState is what the last time came to that the configuration was read.
+type reloadState struct {
 	err string
 	at  time.Time
 }
 
-// reloading returns what the last one came to; there is none before the agent runs.
-func (a *Agent) reloading() reloading {
+// lastReload returns what the last one came to, which before the first is the start.
+func (a *Agent) lastReload() reloadState {
 	if r := a.reload.Load(); r != nil {
 		return *r
 	}
-	return reloading{at: a.started}
+	return reloadState{at: a.started}
 }
 
 // use changes the agent from one configuration to another, which has policy.
@@ -217,7 +217,7 @@ func (a *Agent) use(before, next *Config, policy *redact.Policy) {
 	for i, s := range sources(next, policy, a.followEventLog) {
 		switch {
 		case s.on && (!was[i].on || !reflect.DeepEqual(s.settings, was[i].settings)):
-			a.runner.Replace(string(s.kind), s.open())
+			a.runner.Replace(string(s.kind), s.open)
 		case !s.on && was[i].on:
 			a.runner.Replace(string(s.kind), nil)
 		}
@@ -227,7 +227,7 @@ func (a *Agent) use(before, next *Config, policy *redact.Policy) {
 // reportReload degrades the agent while what it is to follow cannot be taken; where
 // there are certificates they tell it.
 func (a *Agent) reportReload(worse func(status.State, string, ...any)) {
-	if r := a.reloading(); a.output.trust == nil && r.err != "" {
+	if r := a.lastReload(); a.output.trust == nil && r.err != "" {
 		worse(status.Degraded, "%s", r.err)
 	}
 }
@@ -235,13 +235,13 @@ func (a *Agent) reportReload(worse func(status.State, string, ...any)) {
 // measureReload makes the metrics of following the configuration.
 func (a *Agent) measureReload() {
 	a.metrics.Func("rea_config_reload_success", "Whether the configuration, and the files that it names, could be taken the last time: 1 or 0. After a 0 that of before stays in force.", func() float64 {
-		if a.reloading().err != "" {
+		if a.lastReload().err != "" {
 			return 0
 		}
 		return 1
 	})
 	a.metrics.Func("rea_config_reload_timestamp_seconds", "When the configuration was last read.", func() float64 {
-		return float64(a.reloading().at.UnixMilli()) / 1000
+		return float64(a.lastReload().at.UnixMilli()) / 1000
 	})
 }
 
@@ -255,9 +255,12 @@ func (a *Agent) setLevel(c *Config) {
 // follow follows certificates and configuration until ctx ends.
 func (a *Agent) follow(ctx context.Context) {
 	a.follower.ctx = ctx
-	reload, run := a.reread()
+	var reload func()
+	var run func(context.Context) error
 	if k := a.output.trust; k != nil {
 		reload, run = k.Reload, k.Run
+	} else {
+		reload, run = a.reread()
 	}
 	following := make(chan struct{})
 	go func() {

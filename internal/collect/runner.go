@@ -110,25 +110,30 @@ func (r *Runner) launchLocked(w *Watch) {
 	})
 }
 
-// Replace has s in the place of the source of that name, or none if s is nil. The
-// one before has ended when s begins. How it fared is known of s as well, of its
-// parts nothing is. It may be called before Run, while it runs, and after.
-func (r *Runner) Replace(name string, s Source) {
+// Replace has another source in the place of the one of that name, or none if open
+// is nil. The one before has ended when open is called. How it fared is known of the
+// next as well, of its parts nothing is. It may be called before Run, while it runs,
+// and after.
+func (r *Runner) Replace(name string, open func() Source) {
 	r.replacing.Lock()
 	defer r.replacing.Unlock()
 	w := r.find(name)
 	if w != nil {
 		w.stop()
 	}
+	var next Source
+	if open != nil {
+		next = open()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case s == nil:
+	case next == nil:
 		r.watches = slices.DeleteFunc(slices.Clone(r.watches), func(other *Watch) bool { return other == w })
 	case w == nil:
-		r.addLocked(name, s)
+		r.addLocked(name, next)
 	default:
-		w.renew(s)
+		w.renew(next)
 		r.launchLocked(w)
 	}
 }

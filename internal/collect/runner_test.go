@@ -301,12 +301,12 @@ func TestAPartTellsWhenItStopsWorkingAndWhenItWorksAgain(t *testing.T) {
 func TestASourceTakesThePlaceOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
-		poll := func(interval time.Duration, steps ...func(context.Context, Emit) error) Source {
-			return Poll(&script{steps: steps}, interval, time.Second)
+		poll := func(interval time.Duration, steps ...func(context.Context, Emit) error) func() Source {
+			return func() Source { return Poll(&script{steps: steps}, interval, time.Second) }
 		}
-		b.Add("s", poll(10*time.Second, fails))
+		b.Add("s", poll(10*time.Second, fails)())
 		b.Replace("s", poll(20*time.Second, fails)) // before Run
-		b.Add("stays", poll(time.Hour, quiet))
+		b.Add("stays", poll(time.Hour, quiet)())
 		var run sync.WaitGroup
 		run.Go(func() { b.runFor(t, 95*time.Second) })
 		time.Sleep(time.Second)
@@ -338,14 +338,19 @@ func TestTheOneBeforeHasEndedWhenItIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
 		var running, most atomic.Int32
-		slow := sourceFunc(func(ctx context.Context, _ *Watch) error {
-			most.Store(max(most.Load(), running.Add(1)))
-			defer running.Add(-1)
-			<-ctx.Done()
-			time.Sleep(3 * time.Second) // it hands over its last
-			return ctx.Err()
-		})
-		b.Add("s", slow)
+		slow := func() Source {
+			if running.Load() != 0 {
+				t.Error("the next is made while the one before runs")
+			}
+			return sourceFunc(func(ctx context.Context, _ *Watch) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				<-ctx.Done()
+				time.Sleep(3 * time.Second) // it hands over its last
+				return ctx.Err()
+			})
+		}
+		b.Add("s", slow())
 		ctx, end := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { _ = b.Run(ctx) })
@@ -366,14 +371,16 @@ func TestTheOneBeforeHasEndedWhenItIsReplaced(t *testing.T) {
 func TestAReplacedSourceForgetsThePartsOfTheOneBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench()
-		part := func(name string) Source {
-			return sourceFunc(func(ctx context.Context, w *Watch) error {
-				w.Part(ctx, name, Failing, errors.New("it is broken"))
-				<-ctx.Done()
-				return ctx.Err()
-			})
+		part := func(name string) func() Source {
+			return func() Source {
+				return sourceFunc(func(ctx context.Context, w *Watch) error {
+					w.Part(ctx, name, Failing, errors.New("it is broken"))
+					<-ctx.Done()
+					return ctx.Err()
+				})
+			}
 		}
-		b.Add("s", part("a"))
+		b.Add("s", part("a")())
 		ctx, end := context.WithCancel(t.Context())
 		var run sync.WaitGroup
 		run.Go(func() { _ = b.Run(ctx) })

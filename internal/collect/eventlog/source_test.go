@@ -117,8 +117,10 @@ func (b *bench) start() {
 
 // reload has the source go on with b.cfg as it is now.
 func (b *bench) reload() {
-	b.source = b.source.With(b.cfg)
-	b.run.Replace("eventlog", b.source)
+	b.run.Replace("eventlog", func() collect.Source {
+		b.source = b.source.With(b.cfg)
+		return b.source
+	})
 }
 
 // stop ends the source in order and sees that it leaves no handle open.
