@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -117,9 +118,9 @@ func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Ag
 	if err := agent.Examine(&s.config, s.read); err != nil {
 		return nil, explain(err)
 	}
+	level := new(slog.LevelVar)
 	o := agent.Options{
-		Config: s.config, Hash: s.hash(), Version: cli.ReadBuild().Version,
-		Log: cli.Logger(in.Stderr, s.config.Logging.Level), Stdout: os.Stdout,
+		Config: s.config, Version: cli.ReadBuild().Version, Log: cli.Logger(in.Stderr, level), Level: level, Stdout: os.Stdout,
 	}
 	if hangup != nil { // what ends by itself is not reloaded
 		o.Reload, o.Hangup = s.again, hangup

@@ -103,7 +103,7 @@ func serviceCommand(s *settings) *cli.Command {
 			},
 			{Name: "start", Summary: "start the service, and wait until it runs", Run: m.wait(service.Start)},
 			{Name: "stop", Summary: "stop the service, and wait until it has stopped", Run: m.wait(service.Stop)},
-			{Name: "reload", Summary: "have the service take other certificates, and what changed in [tls]", Run: m.wait(service.Reload)},
+			{Name: "reload", Summary: "have the service take what changed in its configuration and certificates", Run: m.wait(service.Reload)},
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,7 +176,7 @@ func (r *reported) Error(_ uint32, text string) error {
 
 func TestWhatMattersGoesToTheEventLog(t *testing.T) {
 	var r reported
-	log := cli.Logger(events{&r}, "debug")
+	log := cli.Logger(events{&r}, slog.LevelDebug)
 	log.Debug("a")
 	log.Info("b")
 	log.Warn("c")
@@ -207,6 +208,16 @@ func (i installed) do(code int, args ...string) string {
 	}
 	i.t.Logf("%q\n%s%s", args, &out, &words)
 	return out.String()
+}
+
+// events returns what the service wrote so far.
+func (i installed) events(data string) []byte {
+	i.t.Helper()
+	text, err := os.ReadFile(filepath.Join(data, `logs\events.ndjson`))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		i.t.Fatal(err)
+	}
+	return text
 }
 
 func (i installed) status() service.Status {
@@ -325,7 +336,20 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 		t.Errorf("it takes %#x", takes)
 	}
 	i.do(0, "service", "status")
+	config := filepath.Join(data, "agent.toml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, append(text, "\n[collectors.cpu]\nenabled = false\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	i.do(0, "service", "reload")
+	for end := time.Now().Add(time.Minute); !bytes.Contains(i.events(data), []byte(`"action":"reload","reason":"changed: collectors.cpu.enabled"`)); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no reload is told:\n%s", i.events(data))
+		}
+	}
 	if again := i.status(); again.PID != now.PID || again.State != service.Running {
 		t.Errorf("after a reload: %+v", again)
 	}
@@ -334,13 +358,12 @@ func TestTheLifeOfTheServiceUnderAControlManager(t *testing.T) {
 	if now := i.status(); now.State != service.Stopped || now.Code != 0 {
 		t.Errorf("stopped: %+v", now)
 	}
-	events, err := os.ReadFile(filepath.Join(data, `logs\events.ndjson`))
-	if err != nil || !bytes.Contains(events, []byte(`"action":"start"`)) || !bytes.Contains(events, []byte(`"action":"stop"`)) {
-		t.Errorf("the events do not begin and end with the agent: %v\n%s", err, events)
+	if events := i.events(data); !bytes.Contains(events, []byte(`"action":"start"`)) || !bytes.Contains(events, []byte(`"action":"stop"`)) {
+		t.Errorf("the events do not begin and end with the agent:\n%s", events)
 	}
 
 	// A configuration with a mistake: it starts no more, and the code says why.
-	if err := os.WriteFile(filepath.Join(data, "agent.toml"), []byte("[loging]\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("[loging]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	i.do(cli.Unavailable, "service", "start")

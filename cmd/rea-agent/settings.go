@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"strings"
@@ -87,18 +85,6 @@ func (s *settings) again() (agent.Config, string, error) {
 		return agent.Config{}, "", err
 	}
 	return fresh.config, loaded.File, nil
-}
-
-// hash identifies the configuration in force: it changes with every key but
-// those that hold secrets.
-func (s *settings) hash() string {
-	h := sha256.New()
-	for _, k := range s.config.Keys() {
-		if !k.Secret {
-			fmt.Fprintf(h, "%s = %s\n", k.Name, k.Value.Literal())
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 func (s *settings) check(_ context.Context, in *cli.Invocation) error {

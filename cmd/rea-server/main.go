@@ -108,7 +108,7 @@ func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	return explain(server.Run(ctx, server.Options{
-		Config: s.config, Version: cli.ReadBuild().Version, Log: cli.Logger(in.Stderr, s.config.Logging.Level),
+		Config: s.config, Version: cli.ReadBuild().Version, Log: cli.Logger(in.Stderr, cli.Level(s.config.Logging.Level)),
 		Reload: s.again, Hangup: hangup,
 	}))
 }

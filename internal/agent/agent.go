@@ -2,7 +2,7 @@
 // the pipeline to where events are safe, and that to the server.
 //
 // config.go is the whole configuration, sources.go the list of collectors,
-// output.go where events go, tls.go what changes while it runs; this file is the agent's life. The agent stops in
+// output.go where events go, reload.go what changes while it runs; this file is the agent's life. The agent stops in
 // the order of the flow: the sources first, then a last event that says so, then
 // the writers with what they still hold, then the senders. What the server has not
 // acknowledged by then is in the queue and goes out at the next start.
@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect"
+	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/event"
 	"github.com/rea-agent/rea/internal/ledger"
 	"github.com/rea-agent/rea/internal/metric"
@@ -50,14 +51,14 @@ func (k *kind) Unwrap() error        { return k.error }
 // Options are what an agent is made of.
 type Options struct {
 	Config  Config
-	Hash    string // of the configuration, for the start event
 	Version string
-	Log     *slog.Logger // the agent's own log
-	Stdout  *os.File     // where events go with logging.mode = "stdout"
-	Sources []Source     // beside the collectors
+	Log     *slog.Logger   // the agent's own log
+	Level   *slog.LevelVar // of Log, which the agent sets; may be nil
+	Stdout  *os.File       // where events go with logging.mode = "stdout"
+	Sources []Source       // beside the collectors
 
 	// Reload reads the configuration again, and tells which file it is in, or
-	// "". Only [tls] is taken of it, and what else changed is named. It may be nil.
+	// "". What of it cannot be taken while the agent runs is named. It may be nil.
 	Reload func() (c Config, file string, err error)
 	Hangup <-chan os.Signal // asks to reload at once; may be nil
 }
@@ -82,13 +83,16 @@ type Agent struct {
 	metrics  *metric.Set
 	output   *output
 	ledger   *ledger.Ledger // nil where nothing is delivered
-	policy   *redact.Policy
+	policy   atomic.Pointer[redact.Policy]
 	pipeline *pipeline.Pipeline
 	runner   *collect.Runner
 	status   *status.Server // nil when off
 	confined confinement    // set before Run
 	end      context.CancelCauseFunc
 	loaded   atomic.Pointer[TLSSection] // what the certificates in use were loaded by
+	follower *follower
+	reload   atomic.Pointer[reloadState] // nil before the first
+	eventLog *eventlog.Source            // the last one; nil before
 }
 
 // New opens everything that can be refused: certificates, queue, files, the
@@ -96,10 +100,14 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	o.Log = slog.New(redact.Log(o.Log.Handler()))
 	a := &Agent{o: o, started: time.Now(), metrics: new(metric.Set), end: func(error) {}}
-	var err error
-	if a.policy, err = Redaction(&o.Config); err != nil {
+	a.follower = &follower{agent: a, inForce: o.Config}
+	a.setLevel(&o.Config)
+	a.measureReload()
+	policy, err := Redaction(&o.Config)
+	if err != nil {
 		return nil, err
 	}
+	a.policy.Store(policy)
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("name of this machine: %w", err)
@@ -114,7 +122,7 @@ func New(o Options) (*Agent, error) {
 		Node:          a.node,
 		Host:          hostname,
 		MaxEventBytes: o.Config.Agent.MaxEventBytes,
-		Redact:        pipeline.Redactor(a.policy),
+		Redact:        a.redact,
 		Metrics:       a.output.metrics,
 		Evidence:      a.output.evidence,
 		Tees:          a.output.tees,
@@ -123,14 +131,9 @@ func New(o Options) (*Agent, error) {
 		Log:           o.Log,
 	})
 	a.runner = collect.NewRunner(a.pipeline.Emit, o.Log, a.metrics)
-	for _, s := range sources(&o.Config, a.policy) {
-		if s.section.Enabled {
-			a.runner.Add(string(s.kind), collect.Poll(s.open(), s.section.Interval, s.section.Timeout))
-		}
-	}
-	for _, r := range replayers(&o.Config, a.metrics, a.output.handed) {
-		if r.on {
-			a.runner.Add(string(r.kind), r.open())
+	for _, s := range sources(&o.Config, policy, a.followEventLog) {
+		if s.on {
+			a.runner.Add(string(s.kind), s.open())
 		}
 	}
 	for _, s := range o.Sources {
@@ -147,7 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	wait := a.start(ctx)
 	var start sync.WaitGroup // the sources need not wait until its event is on the disk
 	start.Go(func() {
-		a.tell(ctx, &event.Notice{Action: "start", Version: a.o.Version, ConfigHash: a.o.Hash, PID: os.Getpid()})
+		a.tell(ctx, &event.Notice{Action: "start", Version: a.o.Version, ConfigHash: a.o.Config.Hash(), PID: os.Getpid()})
 	})
 	_ = a.runner.Run(ctx)
 	start.Wait()

@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/rea-agent/rea/internal/confine"
-	"github.com/rea-agent/rea/internal/redact"
 	"github.com/rea-agent/rea/internal/status"
 )
 
@@ -40,7 +39,7 @@ func (a *Agent) Confine(file string) error {
 		a.o.Log.Warn(`the agent is not confined: landlock = "off" in [agent]`)
 		return nil
 	}
-	rules, needs := rulesOf(&a.o.Config, a.policy, file, os.Geteuid() == 0)
+	rules, needs := rulesOf(&a.o.Config, file, os.Geteuid() == 0)
 	s, err := rules.Apply(mode == "require")
 	a.confined.report.ABI = s.ABI
 	switch {
@@ -116,12 +115,12 @@ func (a *Agent) confinedRenewal(t *TLSSection) string {
 // a file of its own adds it here; one that executes a program, like journalctl,
 // would need its program and libraries under rights to execute, which confine does
 // not have so far, and /dev/null.
-func rulesOf(c *Config, policy *redact.Policy, file string, root bool) (r confine.Rules, needs []string) {
+func rulesOf(c *Config, file string, root bool) (r confine.Rules, needs []string) {
 	r.Read = []string{"/proc", "/sys", "/usr/share/zoneinfo", "/run/host/container-manager", "/run/systemd/container"}
-	system := []string{"/etc/os-release", "/usr/lib/os-release", "/etc/localtime", "/etc/timezone"}
+	system := []string{"/etc/os-release", "/usr/lib/os-release", "/etc/localtime", "/etc/timezone", "/etc/passwd"}
 	var named []string
-	if processes(c, policy).Users {
-		system = append(system, "/etc/passwd")
+	if key := c.Redact.HashKeyFile; key != "" {
+		named = append(named, key)
 	}
 	if file != "" {
 		named = append(named, file)

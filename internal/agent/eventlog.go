@@ -9,7 +9,6 @@ import (
 
 	"github.com/rea-agent/rea/internal/collect/eventlog"
 	"github.com/rea-agent/rea/internal/config"
-	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/queue"
 	"github.com/rea-agent/rea/internal/wire"
 )
@@ -122,11 +121,11 @@ func handedOver(dir string, log *slog.Logger) eventlog.Handed {
 
 // eventLog is how the source of the event log is set up. What goes to standard
 // output alone has no place to remember anything in.
-func eventLog(c *Config, m *metric.Set, handed eventlog.Handed) eventlog.Config {
+func eventLog(c *Config) eventlog.Config {
 	s := &c.Collectors
 	e := eventlog.Config{
 		Channels: s.WinEventLogChannels, RPS: s.WinEventLogRPS, Drop: s.WinEventLogRate == "drop", Oldest: s.WinEventLogStartAt == "oldest",
-		Message: s.WinEventLogMessage, XML: s.WinEventLogXML, Handed: handed, Metrics: m,
+		Message: s.WinEventLogMessage, XML: s.WinEventLogXML,
 	}
 	for _, text := range s.WinEventLogRules {
 		if r, err := eventlog.ParseRule(text); err == nil { // the configuration has checked them
@@ -140,4 +139,16 @@ func eventLog(c *Config, m *metric.Set, handed eventlog.Handed) eventlog.Config 
 		e.File = filepath.Join(filepath.Dir(c.Logging.FilePath), eventLogFile)
 	}
 	return e
+}
+
+// followEventLog returns a source of the event log that goes on where the last one
+// was.
+func (a *Agent) followEventLog(c eventlog.Config) *eventlog.Source {
+	c.Handed, c.Metrics = a.output.handed, a.metrics
+	if a.eventLog == nil {
+		a.eventLog = eventlog.New(c)
+	} else {
+		a.eventLog = a.eventLog.With(c)
+	}
+	return a.eventLog
 }

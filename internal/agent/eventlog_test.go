@@ -112,7 +112,7 @@ func TestWhereTheEventLogIsReadTo(t *testing.T) {
 	} {
 		config := Default()
 		c.set(&config)
-		if got := eventLog(&config, new(metric.Set), nil).File; got != c.want {
+		if got := eventLog(&config).File; got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}

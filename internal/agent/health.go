@@ -48,6 +48,7 @@ func (a *Agent) health() status.Report {
 			worse(status.Degraded, "the certificate is not renewed: %s", r.TLS.Renewal.LastError)
 		}
 	}
+	a.reportReload(worse)
 	a.reportConfinement(&r, worse)
 	for _, l := range a.output.lanes {
 		s := l.sender.State()

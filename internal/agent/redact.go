@@ -7,6 +7,7 @@ import (
 	"github.com/rea-agent/rea/internal/access"
 	"github.com/rea-agent/rea/internal/config"
 	"github.com/rea-agent/rea/internal/event"
+	"github.com/rea-agent/rea/internal/pipeline"
 	"github.com/rea-agent/rea/internal/redact"
 )
 
@@ -83,4 +84,9 @@ func Redaction(c *Config) (*redact.Policy, error) {
 		}
 	}
 	return redact.New(o), nil
+}
+
+// redact is the event.Redactor of the policy that is in force.
+func (a *Agent) redact(kind event.Kind, field string, class event.Class, s string) (clean string, keep bool, secrets string) {
+	return pipeline.Redact(a.policy.Load(), kind, field, class, s)
 }

@@ -12,11 +12,8 @@ import (
 func bodies() (kinds []event.Kind, schemas map[event.Kind]string) {
 	c := Default()
 	schemas = map[event.Kind]string{event.Agent: event.AgentSchema, event.Gap: event.GapSchema}
-	for _, s := range sources(&c, redact.New(redact.Options{})) {
+	for _, s := range sources(&c, redact.New(redact.Options{}), nil) {
 		schemas[s.kind] = s.schema
-	}
-	for _, r := range replayers(&c, nil, nil) {
-		schemas[r.kind] = r.schema
 	}
 	for _, k := range event.Kinds {
 		if _, ok := schemas[k]; ok {

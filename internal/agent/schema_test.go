@@ -77,7 +77,7 @@ func TestGoldenEventsFollowTheSchema(t *testing.T) {
 		systems[filepath.Base(f)]++
 	}
 	for _, system := range []string{"linux.golden", "windows.golden"} {
-		if c := Default(); systems[system] < len(sources(&c, redact.New(redact.Options{}))) {
+		if c := Default(); systems[system] < len(sources(&c, redact.New(redact.Options{}), nil))-1 { // the event log is on one of them
 			t.Errorf("only %d collectors have a %s", systems[system], system)
 		}
 	}

@@ -12,49 +12,41 @@ import (
 	"github.com/rea-agent/rea/internal/collect/netif"
 	"github.com/rea-agent/rea/internal/collect/proc"
 	"github.com/rea-agent/rea/internal/event"
-	"github.com/rea-agent/rea/internal/metric"
 	"github.com/rea-agent/rea/internal/redact"
 )
 
-// A source is one collector: the kind of its events, which is its name as well,
-// what they hold, when it is read, and how it is made.
+// A source is one kind of events: what they hold, whether the configuration wants
+// them and this system has them, what else it says of them, and who makes them.
 type source struct {
-	kind    event.Kind
-	schema  string
-	section CollectorSection
-	open    func() collect.Reader
+	kind     event.Kind
+	schema   string
+	on       bool
+	settings any // a source with others is another one
+	open     func() collect.Source
 }
 
-// A replayer is a source that follows a log, and can read it again.
-type replayer struct {
-	kind   event.Kind
-	schema string
-	on     bool // it is wanted, and this system has it
-	open   func() collect.Source
-}
-
-// replayers lists the sources that follow a log, one line each.
-func replayers(c *Config, m *metric.Set, handed eventlog.Handed) []replayer {
-	return []replayer{
-		{event.EventLog, eventlog.Schema, followsEventLog(c), func() collect.Source { return eventlog.New(eventLog(c, m, handed)) }},
+// sources lists all of them, one line each. follow makes the one that remembers.
+func sources(c *Config, policy *redact.Policy, follow func(eventlog.Config) *eventlog.Source) []source {
+	s := &c.Collectors
+	processes, log := processes(c, policy), eventLog(c)
+	return []source{
+		polled(event.CPU, cpu.Schema, s.CPU, nil, func() collect.Reader { return cpu.New() }),
+		polled(event.Memory, mem.Schema, s.Memory, nil, func() collect.Reader { return mem.New() }),
+		polled(event.Disk, disk.Schema, s.Disk, nil, func() collect.Reader { return disk.New(disk.Config{}) }),
+		polled(event.Network, netif.Schema, s.Network, nil, func() collect.Reader { return netif.New() }),
+		polled(event.Process, proc.Schema, s.Process, processes, func() collect.Reader { return proc.New(processes) }),
+		polled(event.Host, host.Schema, s.Host, nil, func() collect.Reader { return host.New() }),
+		{event.EventLog, eventlog.Schema, followsEventLog(c), log, func() collect.Source { return follow(log) }},
 	}
+}
+
+// polled is a source that is read at intervals.
+func polled(kind event.Kind, schema string, s CollectorSection, settings any, open func() collect.Reader) source {
+	return source{kind, schema, s.Enabled, [...]any{s, settings}, func() collect.Source { return collect.Poll(open(), s.Interval, s.Timeout) }}
 }
 
 func followsEventLog(c *Config) bool {
 	return runtime.GOOS == "windows" && len(c.Collectors.WinEventLogChannels) > 0
-}
-
-// sources lists the collectors, one line each.
-func sources(c *Config, policy *redact.Policy) []source {
-	s := &c.Collectors
-	return []source{
-		{event.CPU, cpu.Schema, s.CPU, func() collect.Reader { return cpu.New() }},
-		{event.Memory, mem.Schema, s.Memory, func() collect.Reader { return mem.New() }},
-		{event.Disk, disk.Schema, s.Disk, func() collect.Reader { return disk.New(disk.Config{}) }},
-		{event.Network, netif.Schema, s.Network, func() collect.Reader { return netif.New() }},
-		{event.Process, proc.Schema, s.Process, func() collect.Reader { return proc.New(processes(c, policy)) }},
-		{event.Host, host.Schema, s.Host, func() collect.Reader { return host.New() }},
-	}
 }
 
 // processes says what the process collector may read: what is removed anyway is

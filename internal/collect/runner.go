@@ -61,9 +61,14 @@ type Runner struct {
 	emit    Emit
 	log     *slog.Logger
 	metrics *metric.Set
-	began   time.Time
+	began   time.Time // of Run
+	running sync.WaitGroup
 
-	watches []*Watch // in the order of Add; fixed once Run or Once is called
+	replacing sync.Mutex // held while the sources become others; taken before mu
+
+	mu      sync.Mutex
+	ctx     context.Context // of Run; nil before and after
+	watches []*Watch        // in the order of Add
 }
 
 // NewRunner returns a Runner whose sources hand over their events to emit.
@@ -73,22 +78,95 @@ func NewRunner(emit Emit, log *slog.Logger, m *metric.Set) *Runner {
 
 // Add adds a source. It must be called before Run.
 func (r *Runner) Add(name string, s Source) {
-	r.watches = append(r.watches, &Watch{
-		r: r, source: s, state: State{Name: name, State: Starting},
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addLocked(name, s)
+}
+
+func (r *Runner) addLocked(name string, s Source) {
+	w := &Watch{
+		r: r, source: s, state: State{Name: name, State: Starting}, stop: func() {},
 		readings: r.metrics.Counter("rea_source_readings_total", "Readings that a source took.", "source", name),
+	}
+	r.watches = append(r.watches, w)
+	r.launchLocked(w)
+}
+
+// launchLocked runs the source of w from now on, if Run does.
+func (r *Runner) launchLocked(w *Watch) {
+	if r.ctx == nil {
+		return
+	}
+	ctx, end := context.WithCancel(r.ctx)
+	ended := make(chan struct{})
+	w.stop = func() {
+		end()
+		<-ended
+	}
+	r.running.Go(func() {
+		defer close(ended)
+		defer end()
+		w.run(ctx)
 	})
+}
+
+// Replace has another source in the place of the one of that name, or none if open
+// is nil. The one before has ended when open is called. How it fared is known of the
+// next as well, of its parts nothing is. It may be called before Run, while it runs,
+// and after.
+func (r *Runner) Replace(name string, open func() Source) {
+	r.replacing.Lock()
+	defer r.replacing.Unlock()
+	w := r.find(name)
+	if w != nil {
+		w.stop()
+	}
+	var next Source
+	if open != nil {
+		next = open()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case next == nil:
+		r.watches = slices.DeleteFunc(slices.Clone(r.watches), func(other *Watch) bool { return other == w })
+	case w == nil:
+		r.addLocked(name, next)
+	default:
+		w.renew(next)
+		r.launchLocked(w)
+	}
+}
+
+func (r *Runner) find(name string) *Watch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.watches, func(w *Watch) bool { return w.state.Name == name }); i >= 0 {
+		return r.watches[i]
+	}
+	return nil
 }
 
 // Run runs all sources until ctx ends and every source has returned.
 func (r *Runner) Run(ctx context.Context) error {
-	r.began = time.Now()
-	var wg sync.WaitGroup
-	for _, w := range r.watches {
-		wg.Go(func() { w.run(ctx) })
-	}
+	r.launch(ctx)
 	<-ctx.Done()
-	wg.Wait()
+	r.mu.Lock()
+	r.ctx = nil // from here on nothing is launched
+	r.mu.Unlock()
+	r.running.Wait()
 	return ctx.Err()
+}
+
+func (r *Runner) launch(ctx context.Context) {
+	r.replacing.Lock()
+	defer r.replacing.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ctx, r.began = ctx, time.Now()
+	for _, w := range r.watches {
+		r.launchLocked(w)
+	}
 }
 
 // Once takes one reading of every polled source, all at the same time, and
@@ -111,8 +189,11 @@ func (r *Runner) Once(ctx context.Context) error {
 
 // States returns the state of every source, in the order in which they were added.
 func (r *Runner) States() []State {
-	states := make([]State, len(r.watches))
-	for i, w := range r.watches {
+	r.mu.Lock()
+	watches := r.watches
+	r.mu.Unlock()
+	states := make([]State, len(watches))
+	for i, w := range watches {
 		w.mu.Lock()
 		states[i] = w.state
 		states[i].Parts = slices.Clone(w.state.Parts)
@@ -126,11 +207,20 @@ type Watch struct {
 	r        *Runner
 	source   Source
 	readings *metric.Counter
+	stop     func() // ends the source if it runs, and returns when it has ended
 
 	mu      sync.Mutex
 	state   State
 	since   time.Time // when the state began
 	reminds time.Time // when a failure that goes on is next logged
+}
+
+// renew has another source tell of itself, which does not run yet.
+func (w *Watch) renew(s Source) {
+	w.source = s
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state.Parts = nil
 }
 
 // Emit hands over events of this source.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -295,4 +296,125 @@ func TestAPartTellsWhenItStopsWorkingAndWhenItWorksAgain(t *testing.T) {
 			t.Errorf("logged %d times:\n%s", n, b.log.String())
 		}
 	})
+}
+
+func TestASourceTakesThePlaceOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		poll := func(interval time.Duration, steps ...func(context.Context, Emit) error) func() Source {
+			return func() Source { return Poll(&script{steps: steps}, interval, time.Second) }
+		}
+		b.Add("s", poll(10*time.Second, fails)())
+		b.Replace("s", poll(20*time.Second, fails)) // before Run
+		b.Add("stays", poll(time.Hour, quiet)())
+		var run sync.WaitGroup
+		run.Go(func() { b.runFor(t, 95*time.Second) })
+		time.Sleep(time.Second)
+		b.want(t, "source_down s open /proc/stat: permission denied")
+		b.Replace("s", poll(30*time.Second, good)) // at 1 s; it reads then and at 30, 60, 90
+		time.Sleep(30 * time.Second)
+		b.want(t, "cpu", "source_up s", "cpu")
+		b.Replace("s", nil)
+		time.Sleep(30 * time.Second)
+		b.want(t)
+		if names := b.names(); names != "stays" {
+			t.Errorf("there are %s", names)
+		}
+		b.Replace("s", nil)
+		b.Replace("s", poll(20*time.Second, good)) // at 61 s
+		run.Wait()
+		b.want(t, "cpu", "cpu")
+		if names := b.names(); names != "stays s" {
+			t.Errorf("there are %s", names)
+		}
+		b.Replace("s", poll(time.Second, good)) // after Run
+		time.Sleep(time.Minute)
+		b.want(t)
+	})
+}
+
+// A source that does not end in time would have two of a name run at once.
+func TestTheOneBeforeHasEndedWhenItIsReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		var running, most atomic.Int32
+		slow := func() Source {
+			if running.Load() != 0 {
+				t.Error("the next is made while the one before runs")
+			}
+			return sourceFunc(func(ctx context.Context, _ *Watch) error {
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				<-ctx.Done()
+				time.Sleep(3 * time.Second) // it hands over its last
+				return ctx.Err()
+			})
+		}
+		b.Add("s", slow())
+		ctx, end := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { _ = b.Run(ctx) })
+		for range 3 {
+			time.Sleep(time.Second)
+			b.Replace("s", slow)
+		}
+		run.Go(func() { b.Replace("s", slow) })
+		synctest.Wait()
+		end() // while it is replaced
+		run.Wait()
+		if running.Load() != 0 || most.Load() != 1 {
+			t.Errorf("%d run, %d at once", running.Load(), most.Load())
+		}
+	})
+}
+
+func TestAReplacedSourceForgetsThePartsOfTheOneBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		part := func(name string) func() Source {
+			return func() Source {
+				return sourceFunc(func(ctx context.Context, w *Watch) error {
+					w.Part(ctx, name, Failing, errors.New("it is broken"))
+					<-ctx.Done()
+					return ctx.Err()
+				})
+			}
+		}
+		b.Add("s", part("a")())
+		ctx, end := context.WithCancel(t.Context())
+		var run sync.WaitGroup
+		run.Go(func() { _ = b.Run(ctx) })
+		synctest.Wait()
+		b.Replace("s", part("b"))
+		synctest.Wait()
+		if s := b.States()[0]; len(s.Parts) != 1 || s.Parts[0].Name != "b" {
+			t.Errorf("parts %+v", s.Parts)
+		}
+		end()
+		run.Wait()
+	})
+}
+
+type sourceFunc func(context.Context, *Watch) error
+
+func (f sourceFunc) Run(ctx context.Context, w *Watch) error { return f(ctx, w) }
+
+// want compares what was told since the last time.
+func (b *bench) want(t *testing.T, told ...string) {
+	t.Helper()
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := cmp.Diff(told, b.told, cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("told (-want +got):\n%s", d)
+	}
+	b.told = nil
+}
+
+func (b *bench) names() string {
+	var names []string
+	for _, s := range b.States() {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, " ")
 }

@@ -22,11 +22,11 @@ var GapSchema string
 
 // A Notice is the body of an agent event: REA telling of itself.
 type Notice struct {
-	Action     string        // what happened: start, stop, source_up, source_down
+	Action     string        // what happened: start, stop, reload, reload_failed, source_up, source_down
 	Source     string        // the source it happened to
 	Reason     string        // why, in words
 	Version    string        // of the agent, at start
-	ConfigHash string        // of the configuration in force, at start
+	ConfigHash string        // of the configuration in force, at start and reload
 	PID        int           // of the agent, at start
 	Lasted     time.Duration // how long what now ended had lasted
 }

@@ -121,6 +121,7 @@ func (c *channel) run(ctx context.Context) {
 	c.emitting, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWords, cancel) })()
+	defer c.leave()
 	for pause := retryLeast; ; {
 		err := c.guarded(ctx)
 		if ctx.Err() != nil {
@@ -172,8 +173,17 @@ func (c *channel) tell(ctx context.Context, state string, err error) {
 	c.s.tell(ctx, c.name, state, err)
 }
 
+// leave takes back what the metrics say of a channel that is not read any more.
+func (c *channel) leave() {
+	if c.state != "" {
+		c.stateGauge(c.state).Set(0)
+	}
+	c.metrics.lag.Set(0)
+	c.metrics.lagRecords.Set(0)
+}
+
 func (c *channel) stateGauge(state string) *metric.Gauge {
-	return c.s.cfg.Metrics.Gauge("rea_eventlog_channel_state", "Whether a channel of the event log is in this state: 1 or 0. Those that it never was in are absent.", "channel", c.name, "state", state)
+	return c.s.cfg.Metrics.Gauge("rea_eventlog_channel_state", "Whether a channel of the event log is in this state: 1 or 0. Those that it never was in are absent; a channel that is not read any more is in none.", "channel", c.name, "state", state)
 }
 
 // guarded is follow, with a panic turned into an error.

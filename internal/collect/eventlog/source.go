@@ -70,7 +70,7 @@ type Source struct {
 	open    func() (system, error)
 	write   func(*cursors) // for tests: how positions are written
 	system  system
-	cursors *cursors
+	cursors *cursors // nil until they could be read
 	watch   *collect.Watch
 
 	mu      sync.Mutex
@@ -81,6 +81,14 @@ type Source struct {
 // New returns the source for this machine.
 func New(cfg Config) *Source { return &Source{cfg: cfg, open: openSystem} }
 
+// With returns a source with other settings that goes on where s was when its Run
+// returned. File and Handed are those of s.
+func (s *Source) With(cfg Config) *Source {
+	next := New(cfg)
+	next.open, next.write, next.cursors, next.unsaved = s.open, s.write, s.cursors, s.unsaved
+	return next
+}
+
 // Run follows the channels until ctx ends. It is not called twice at once.
 func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 	s.watch, s.states = w, map[string]bool{}
@@ -88,21 +96,32 @@ func (s *Source) Run(ctx context.Context, w *collect.Watch) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.system.close()) }()
+	if s.cursors == nil {
+		if err := s.remember(ctx); err != nil {
+			return err
+		}
+	}
+	var readers sync.WaitGroup
+	defer s.save(ctx)
+	defer readers.Wait()
+	return s.supervise(ctx, &readers)
+}
+
+// remember reads where the channels were left, and adds what the keeper knows of
+// that. It is for the first time: later a log may have begun anew.
+func (s *Source) remember(ctx context.Context) (err error) {
 	if s.cursors, err = openCursors(s.cfg.File); s.cursors == nil {
 		return err
 	}
 	if s.unsaved = err != nil; err != nil {
-		w.Part(ctx, partCursor, collect.Failing, err)
+		s.watch.Part(ctx, partCursor, collect.Failing, err)
 	}
 	if s.write != nil {
 		s.write(s.cursors)
 	}
 	s.cursors.advance(s.cfg.Handed)
 	s.save(ctx)
-	var readers sync.WaitGroup
-	defer s.save(ctx)
-	defer readers.Wait()
-	return s.supervise(ctx, &readers)
+	return nil
 }
 
 // supervise begins a reader for every channel and writes positions down. It wakes

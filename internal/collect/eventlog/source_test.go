@@ -44,6 +44,7 @@ type bench struct {
 	end    context.CancelFunc
 	done   chan struct{}
 	run    *collect.Runner
+	source *Source
 }
 
 func newBench(t *testing.T, fake *fakeSystem, channels ...string) *bench {
@@ -104,6 +105,7 @@ func (b *bench) start() {
 			return os.WriteFile(name, data, perm)
 		}
 	}
+	b.source = s
 	b.run = collect.NewRunner(b.emit, slog.New(slog.NewTextHandler(&b.log, nil)), &b.metrics)
 	b.run.Add("eventlog", s)
 	b.runs++
@@ -111,6 +113,14 @@ func (b *bench) start() {
 		defer close(b.done)
 		_ = b.run.Run(ctx)
 	}()
+}
+
+// reload has the source go on with b.cfg as it is now.
+func (b *bench) reload() {
+	b.run.Replace("eventlog", func() collect.Source {
+		b.source = b.source.With(b.cfg)
+		return b.source
+	})
 }
 
 // stop ends the source in order and sees that it leaves no handle open.
