@@ -101,9 +101,7 @@ func (s *Source) channel(name string, named, late bool) *channel {
 	c.parser.KeepXML = c.settings.XML
 	c.limit.rps = c.settings.RPS
 	c.position, c.known = s.cursors.get(name)
-	if !c.known && s.cursors.damaged {
-		c.known, c.lost = true, true
-	}
+	c.lost = c.position.Lost
 	m := s.cfg.Metrics
 	c.metrics = channelMetrics{
 		events:     m.Counter("rea_eventlog_events_total", "Records of the event log that were handed over.", "channel", name),
