@@ -20,7 +20,7 @@ func (c *channel) place(id uint64, r *Record) bool {
 	case id < want && c.skipping:
 		return false
 	case id > want:
-		c.hole(want, id-1, first && c.lost, r)
+		c.hole(want, id-1, first && (c.lost || c.position.Bookmark == ""), r)
 	}
 	if c.bound > 0 {
 		c.gap(c.missing("unreadable", uint64(c.bound), r))
