@@ -273,6 +273,28 @@ func TestAReplayThatSelectsNothingCanBeEnded(t *testing.T) {
 	}
 }
 
+// That a gap event says what is gone is not true where it could not be written.
+func TestADamagedFileAndAnOutputThatFailsAreBothTold(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(name, append([]byte("ElfFile\x00"), bytes.Repeat([]byte("x"), 4088+64<<10)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := Default()
+	c.Logging.Mode = "stdout"
+	a, err := New(Options{Config: c, Log: slog.New(slog.DiscardHandler), Stdout: f}) // which is open for reading alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Replay(t.Context(), []*os.File{f}, nil, func(string, error) {}); !errors.Is(err, ErrOutput) || !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+}
+
 func TestAFileIsNotReadBehindTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &endable{ctx, strings.NewReader("log")}
