@@ -451,9 +451,11 @@ func (c *channel) take(i int) error {
 		return err
 	}
 	before, now := c.next, time.Now()
-	if !c.place(id, r) {
-		c.metrics.repeated.Inc()
-		return nil
+	if wanted, err := c.place(id, r); err != nil || !wanted {
+		if err == nil {
+			c.metrics.repeated.Inc()
+		}
+		return err
 	}
 	if c.settings.Drop && c.limit.left(now) == 0 {
 		return c.drop(i, before, id, r)
