@@ -109,9 +109,11 @@ func TestAKillForgetsNoDamageOfThePositions(t *testing.T) {
 					time.Sleep(10 * saveEvery)
 					b.end()
 					<-b.done
+					b.fake.mu.Lock()
 					reached = b.fake.dead
 					b.fake.die, b.fake.dead, l.denied, l.absent = 0, false, false, false
 					b.fake.subs, b.fake.open = map[*fakeSub]bool{}, 0
+					b.fake.mu.Unlock()
 					b.fake.write("Security", 3)
 					b.runFor(time.Minute)
 					accounted(t, b, l.records[0].id)
