@@ -58,12 +58,9 @@ func (s *settings) evtx(ctx context.Context, in *cli.Invocation, expr *string) e
 	s.printOnly()
 	var files []*os.File // before the agent is confined to what its configuration names
 	for _, name := range in.Args {
-		f, err := os.Open(name)
-		switch {
-		case errors.Is(err, fs.ErrPermission):
-			return cli.Fail(cli.Permission, err, "")
-		case err != nil:
-			return cli.Fail(cli.IO, err, "")
+		f, err := openEvtx(name)
+		if err != nil {
+			return err
 		}
 		defer f.Close()
 		files = append(files, f)
@@ -72,7 +69,35 @@ func (s *settings) evtx(ctx context.Context, in *cli.Invocation, expr *string) e
 	if err != nil {
 		return err
 	}
-	return explain(a.Replay(ctx, files, only, func(file string, problem error) {
+	return explainReplay(a.Replay(ctx, files, only, func(file string, problem error) {
 		fmt.Fprintf(in.Stderr, "rea-agent: %s: %s\n", cli.Escape(file), cli.Escape(problem.Error())) // to whom could its error be told?
 	}))
+}
+
+// openEvtx opens a file of which any part can be read. It looks first: opening a pipe
+// would wait for who writes to it, and cannot be ended.
+func openEvtx(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, cli.Fail(cli.IO, fmt.Errorf("%s is a folder", name), "name the files in it")
+	case err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeDevice) != 0:
+		return nil, cli.Fail(cli.IO, fmt.Errorf("%s is not a file", name), "write the log to a file first: it is not read from front to back")
+	}
+	f, err := os.Open(name)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, cli.Fail(cli.Permission, err, "")
+	case err != nil:
+		return nil, cli.Fail(cli.IO, err, "")
+	}
+	return f, nil
+}
+
+// explainReplay is explain for what a person may end.
+func explainReplay(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return cli.Fail(cli.IO, errors.New("ended before all was read"), "")
+	}
+	return explain(err)
 }

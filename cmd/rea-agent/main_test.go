@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 
+	"github.com/rea-agent/rea/internal/agent"
+	"github.com/rea-agent/rea/internal/cli"
 	"github.com/rea-agent/rea/test/windows/wine"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,6 +23,19 @@ func TestScripts(t *testing.T) {
 		}
 		return false, fmt.Errorf("there is no condition %q", name)
 	}})
+}
+
+func TestAReplayThatIsEndedIsNoFaultOfTheProgram(t *testing.T) {
+	for err, want := range map[error]int{
+		nil:              cli.OK,
+		context.Canceled: cli.IO,
+		fmt.Errorf("one file: %w", agent.ErrDamaged): cli.Data,
+		errors.New("something else"):                 cli.Internal,
+	} {
+		if got := cli.Code(explainReplay(err)); got != want {
+			t.Errorf("%v: code %d, want %d", err, got, want)
+		}
+	}
 }
 
 func TestTheTreeOfCommandsIsSound(t *testing.T) {

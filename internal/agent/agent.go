@@ -172,8 +172,8 @@ func (a *Agent) through(ctx context.Context, emit func(context.Context) error) e
 	a.end(nil)
 	wait()
 	a.pipeline.Close()
-	if n := a.pipeline.Undeclared(); n > 0 && err == nil {
-		err = &kind{fmt.Errorf("%d events could not be written", n), ErrOutput}
+	if n := a.pipeline.Undeclared(); n > 0 {
+		err = errors.Join(err, &kind{fmt.Errorf("%d events could not be written", n), ErrOutput})
 	}
 	return errors.Join(err, a.output.close())
 }

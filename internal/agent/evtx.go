@@ -45,6 +45,9 @@ func (a *Agent) Replay(ctx context.Context, files []*os.File, only *Selection, s
 		var damaged []error
 		for _, f := range files {
 			err := a.replay(ctx, f, only, said)
+			if ctx.Err() != nil {
+				return ctx.Err() // what was not read is not damaged
+			}
 			if err != nil && !errors.Is(err, ErrDamaged) {
 				return err
 			}
@@ -61,13 +64,16 @@ func (a *Agent) replay(ctx context.Context, f *os.File, only *Selection, said fu
 	if err != nil {
 		return fmt.Errorf("size of %s: %w", f.Name(), err)
 	}
-	log, err := evtx.Open(f, size)
+	log, err := evtx.Open(&endable{ctx, f}, size)
 	if err != nil {
 		return &kind{fmt.Errorf("%s: %w", f.Name(), err), ErrDamaged}
 	}
 	r := &replay{emit: a.pipeline.Emit, only: only, now: time.Now(), parser: eventlog.Parser{KeepXML: a.o.Config.Collectors.WinEventLogXML}}
 	damage := 0
 	for record, d := range log.Records() {
+		if err := ctx.Err(); err != nil { // what is passed over is not emitted, which would tell
+			return err
+		}
 		if d != nil {
 			damage++
 			if said(f.Name(), d); !d.Harmless() {
@@ -83,10 +89,27 @@ func (a *Agent) replay(ctx context.Context, f *os.File, only *Selection, said fu
 	if err := r.flush(ctx); err != nil {
 		return err
 	}
-	if damage > 0 {
-		return &kind{fmt.Errorf("%s: %d places are damaged, gap events say which records are gone", f.Name(), damage), ErrDamaged}
+	switch damage {
+	case 0:
+		return nil
+	case 1:
+		return &kind{fmt.Errorf("%s: one place is damaged, gap events say which records are gone", f.Name()), ErrDamaged}
 	}
-	return nil
+	return &kind{fmt.Errorf("%s: %d places are damaged, gap events say which records are gone", f.Name(), damage), ErrDamaged}
+}
+
+// An endable file cannot be read any more once ctx has ended. A walk says nothing
+// while it goes over chunks that were never used, and a file may have 64 GiB of them.
+type endable struct {
+	ctx context.Context
+	io.ReaderAt
+}
+
+func (e *endable) ReadAt(b []byte, at int64) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.ReaderAt.ReadAt(b, at)
 }
 
 // A replay gathers the events of one file. What is emitted is used again.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -246,6 +247,64 @@ func TestAnExpressionSelectsOfRealLogsWhatAnIndependentCountFinds(t *testing.T) 
 				}
 			}
 		})
+	}
+}
+
+// What is not selected is passed over without a call that would see the end.
+func TestAReplayThatSelectsNothingCanBeEnded(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(append([]byte("ElfFile\x00"), make([]byte, 4088)...)); err != nil { // it has one damage, which makes no event
+		t.Fatal(err)
+	}
+	c := Default()
+	c.Logging.Mode = "stdout"
+	a, err := New(Options{Config: c, Log: slog.New(slog.DiscardHandler), Stdout: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Replay(ctx, []*os.File{f}, mustSelect(t, "*[x]"), func(string, error) {}); !errors.Is(err, context.Canceled) || errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+}
+
+// That a gap event says what is gone is not true where it could not be written.
+func TestADamagedFileAndAnOutputThatFailsAreBothTold(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(name, append([]byte("ElfFile\x00"), bytes.Repeat([]byte("x"), 4088+64<<10)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := Default()
+	c.Logging.Mode = "stdout"
+	a, err := New(Options{Config: c, Log: slog.New(slog.DiscardHandler), Stdout: f}) // which is open for reading alone
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Replay(t.Context(), []*os.File{f}, nil, func(string, error) {}); !errors.Is(err, ErrOutput) || !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+}
+
+func TestAFileIsNotReadBehindTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &endable{ctx, strings.NewReader("log")}
+	b := make([]byte, 3)
+	if n, err := r.ReadAt(b, 0); n != 3 || err != nil {
+		t.Error(n, err)
+	}
+	cancel()
+	if n, err := r.ReadAt(b, 0); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Error(n, err)
 	}
 }
 

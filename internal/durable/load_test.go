@@ -71,6 +71,50 @@ func TestAFileIsReadAgainBeforeItIsGivenUp(t *testing.T) {
 	}
 }
 
+// Whoever is killed before it has begun anew finds the damage, and not nothing: of
+// positions, say, nothing means that there never were any.
+func TestADamagedFileIsFoundUntilItIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := WriteFile(path, []byte("go"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := Load(path, decodeGood); !errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := WriteFile(path, []byte("good"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Load(path, decodeGood); err != nil {
+		t.Error(err)
+	}
+	if kept, err := os.ReadFile(path + ".damaged"); err != nil || string(kept) != "go" {
+		t.Errorf("kept is %q, %v", kept, err)
+	}
+	if _, err := os.Stat(path + ".damaged.2"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is kept twice: %v", err)
+	}
+}
+
+// A folder can have no second name.
+func TestWhatCannotBeLinkedIsRenamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	unreadable := func(string) ([]byte, error) { return nil, errors.New("is a directory") }
+	if err := load(path, decodeGood, unreadable); !errors.Is(err, ErrDamaged) {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path + ".damaged"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatCannotBeSetAsideIsDamagedAllTheSame(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	err := load(path, decodeGood, func(string) ([]byte, error) { return nil, nil })
@@ -91,7 +135,7 @@ func TestWhatWasSetAsideBeforeIsKept(t *testing.T) {
 	written := time.Unix(1_700_000_000, 0)
 	damage := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		if err := WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		written = written.Add(time.Hour)

@@ -20,6 +20,7 @@ type walk struct {
 	// log; numbers count what is in this file, and have no holes even in a log that
 	// was exported with a filter. Zero is unknown.
 	nextID, nextNumber uint64
+	any                bool   // there was a chunk
 	filtered           bool   // the ids have holes where nothing is missing
 	bad                Damage // a run of chunks that are none, not yet told
 }
@@ -86,6 +87,7 @@ func (w *walk) next(i int) bool {
 		w.skip(i, err)
 		return true
 	}
+	w.any = true
 	h := parseHeader(w.chunk)
 	if !w.before(i, &h) {
 		return false
@@ -191,7 +193,9 @@ func (w *walk) before(i int, h *header) bool {
 	return w.missing(d)
 }
 
-// end tells what is missing behind the last chunk.
+// end tells what is missing behind the last chunk. A log that had records has a
+// chunk even when it was emptied, so where there is none they are gone, and nobody
+// knows which.
 func (w *walk) end() {
 	d := w.bad
 	if d.Chunks == 0 {
@@ -199,6 +203,9 @@ func (w *walk) end() {
 	}
 	if !w.filtered && w.nextID > 0 && w.f.next > w.nextID {
 		d.First, d.Last = w.nextID, w.f.next-1
+	}
+	if !w.any && w.f.next > 1 && d.Err == nil {
+		d.Err = errMissing
 	}
 	w.missing(d)
 }

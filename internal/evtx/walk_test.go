@@ -86,6 +86,25 @@ func TestDamageIsToldAndTheRestIsRead(t *testing.T) {
 			clear(at(b, 1))
 			return b
 		}, []string{"1-10", "chunk 1 at 69632: records are missing (records 11 to 20), 10", "21-30"}},
+		{"all chunks are zeros", func(b []byte) []byte {
+			clear(b[fileHeader:])
+			return b
+		}, []string{"chunks 0 to 2 at 4096: records are missing, 0"}},
+		{"nothing behind the file header", func(b []byte) []byte {
+			return b[:fileHeader]
+		}, []string{"chunk 0 at 4096: records are missing, 0"}},
+		{"nothing behind the header of a log that had no record", func([]byte) []byte {
+			return logFile(1)
+		}, nil},
+		{"a log that was emptied", func([]byte) []byte {
+			empty := chunkOf(1, 1)
+			for i := range empty[chunkHeader:] {
+				empty[chunkHeader+i] = 0
+			}
+			binary.LittleEndian.PutUint32(empty[48:], chunkHeader)
+			sealChunk(empty)
+			return logFile(31, empty)
+		}, nil},
 		{"a chunk that is not there", func(b []byte) []byte {
 			return slices.Delete(b, int(offset(1)), int(offset(2)))
 		}, []string{"1-10", "chunk 1 at 69632: records are missing (records 11 to 20), 10", "21-30"}},
@@ -193,7 +212,6 @@ func TestDamageIsToldAndTheRestIsRead(t *testing.T) {
 		{"other bytes behind the last chunk", func(b []byte) []byte {
 			return append(b, bytes.Repeat([]byte("x"), 100)...)
 		}, []string{"1-30", "chunk 3 at 200704: not a chunk, 0"}},
-		{"no chunk", func(b []byte) []byte { return b[:fileHeader] }, nil},
 		{"an empty chunk", func([]byte) []byte { return logFile(1, newChunk(1).bytes()) }, nil},
 		{"ids that a filter left out", func([]byte) []byte {
 			return logFile(100, sparse(1, 3, 7, 8), sparse(4, 20, 24))

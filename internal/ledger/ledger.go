@@ -85,6 +85,7 @@ func Open(path, stream string, next uint64) (*Ledger, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return l, nil
 	case errors.Is(err, durable.ErrDamaged):
+		l.dirty = true // the next Save replaces it
 		return l, fmt.Errorf("read what is missing: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("read what is missing: %w", err)

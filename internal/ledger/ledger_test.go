@@ -378,6 +378,9 @@ func TestADamagedFileIsSetAside(t *testing.T) {
 			if kept, err := os.ReadFile(b.path + ".damaged"); err != nil || string(kept) != bad {
 				t.Fatalf("%q is not set aside: %v", bad, err)
 			}
+			if err := l.Save(); err != nil { // else it is damaged for the next process, too
+				t.Fatal(err)
+			}
 			if err := os.Remove(b.path + ".damaged"); err != nil { // else the next one gets another name
 				t.Fatal(err)
 			}

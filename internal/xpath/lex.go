@@ -112,9 +112,9 @@ func (p *parser) quoted(rest string) error {
 }
 
 func (p *parser) number(rest string) error {
-	n := 0
-	for n < len(rest) && (rest[n] == '.' || nameStart(rune(rest[n])) || allDigits([]byte{rest[n]})) {
-		n++
+	n := strings.IndexFunc(rest, func(r rune) bool { return !nameStart(r) && !unicode.IsDigit(r) && r != '.' })
+	if n < 0 {
+		n = len(rest)
 	}
 	p.token.kind, p.token.text = aNumber, rest[:n]
 	if _, ok := numberOf([]byte(rest[:n])); !ok {

@@ -216,7 +216,7 @@ func (p *parser) operand() (operand, error) {
 		o.literal = &t
 		return o, p.next()
 	case t.kind == aName || t.is("*") || t.is("@"):
-		if t.kind == aName && strings.HasPrefix(strings.TrimLeft(p.s[p.i:], blanks), "(") {
+		if p.calls() {
 			return p.call(o)
 		}
 		path, err := p.path()
@@ -235,14 +235,30 @@ var instead = map[string]string{
 	"last": "write the number",
 }
 
+var functions = []string{"position", "band", "timediff"}
+
+// noFunction says that the name at the token is none that may be called there.
+func (p *parser) noFunction() error {
+	at, name := p.token.start, p.token.text
+	switch fix := instead[name]; {
+	case name == "text": // MS-EVEN6 has it; nobody knows what Windows makes of it
+		return p.fail(at, fix, "text() is not taken here")
+	case fix != "":
+		return p.fail(at, fix, "Windows has no %s()", name)
+	case slices.Contains(functions, name):
+		return p.fail(at, "write it in brackets: System[band(Keywords,1)]", "%s() where the name of an element or an attribute should stand", name)
+	}
+	return p.fail(at, "the functions are position(), band(Keywords,1) and timediff(@SystemTime)", "Windows has no %.30s()", name)
+}
+
+// calls reports whether the name at the token is that of a function.
+func (p *parser) calls() bool {
+	return p.token.kind == aName && strings.HasPrefix(strings.TrimLeft(p.s[p.i:], blanks), "(")
+}
+
 func (p *parser) call(o operand) (operand, error) {
-	o.call = p.token.text
-	if !slices.Contains([]string{"position", "band", "timediff"}, o.call) {
-		fix := instead[o.call]
-		if fix == "" {
-			fix = "the functions are position(), band(Keywords,1) and timediff(@SystemTime)"
-		}
-		return o, p.fail(o.at, fix, "Windows has no %.30s()", o.call)
+	if o.call = p.token.text; !slices.Contains(functions, o.call) {
+		return o, p.noFunction()
 	}
 	if err := p.next(); err != nil {
 		return o, err
@@ -280,7 +296,7 @@ func (p *parser) band(o *operand) error {
 	if err != nil {
 		return err
 	}
-	if a.literal != nil {
+	if a.literal != nil && b != nil {
 		a, b = b, a
 	}
 	if a.path == nil || b == nil || b.literal == nil {
@@ -387,6 +403,9 @@ func (p *parser) step() (s step, err error) {
 	}
 	if p.token.kind != aName && !p.token.is("*") {
 		return s, p.unexpected("the name of an element or an attribute")
+	}
+	if p.calls() {
+		return s, p.noFunction()
 	}
 	s.name = p.token.text
 	if err := p.next(); err != nil {

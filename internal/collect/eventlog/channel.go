@@ -66,6 +66,7 @@ type channel struct {
 	bound    int  // records that could not be fetched, since the last one that could
 	dropped  *event.Missing
 	held     position // before those that were dropped
+	before   *string  // the bookmark before the records that were fetched, if it was moved to tell the id of the first
 
 	size     int  // records to ask for at once
 	reopened int  // times since the last record
@@ -101,9 +102,7 @@ func (s *Source) channel(name string, named, late bool) *channel {
 	c.parser.KeepXML = c.settings.XML
 	c.limit.rps = c.settings.RPS
 	c.position, c.known = s.cursors.get(name)
-	if !c.known && s.cursors.damaged {
-		c.known, c.lost = true, true
-	}
+	c.lost = c.position.Lost
 	m := s.cfg.Metrics
 	c.metrics = channelMetrics{
 		events:     m.Counter("rea_eventlog_events_total", "Records of the event log that were handed over.", "channel", name),
@@ -424,6 +423,7 @@ func (c *channel) tooMuch() error {
 // takeAll takes the n records that were fetched, and puts the bookmark behind them.
 // If that fails the whole batch is forgotten: it is fetched again.
 func (c *channel) takeAll(n int) (err error) {
+	c.before = nil
 	for i := 0; i < n && err == nil; i++ {
 		err = c.take(i)
 	}
@@ -461,9 +461,11 @@ func (c *channel) take(i int) error {
 		return err
 	}
 	before, now := c.next, time.Now()
-	if !c.place(id, r) {
-		c.metrics.repeated.Inc()
-		return nil
+	if wanted, err := c.place(id, r); err != nil || !wanted {
+		if err == nil {
+			c.metrics.repeated.Inc()
+		}
+		return err
 	}
 	if c.settings.Drop && c.limit.left(now) == 0 {
 		return c.drop(i, before, id, r)
@@ -489,6 +491,13 @@ func (c *channel) recordID(i int, r *Record) (uint64, error) {
 	if r.RecordID.Known && strings.EqualFold(r.Channel, c.name) {
 		return r.RecordID.V, nil
 	}
+	if i == 0 && c.settings.Drop {
+		before, err := c.sub.bookmark()
+		if err != nil {
+			return 0, fmt.Errorf("render the bookmark: %w", err)
+		}
+		c.before = &before
+	}
 	if err := c.mark(i); err != nil {
 		return 0, err
 	}
@@ -509,14 +518,9 @@ func (c *channel) recordID(i int, r *Record) (uint64, error) {
 // handed over; the position stays there until the gap event is.
 func (c *channel) drop(i int, before, id uint64, r *Record) error {
 	if c.dropped == nil {
-		if i > 0 {
-			if err := c.mark(i - 1); err != nil {
-				return err
-			}
-		}
-		bookmark, err := c.sub.bookmark()
+		bookmark, err := c.bookmarkBefore(i)
 		if err != nil {
-			return fmt.Errorf("render the bookmark: %w", err)
+			return err
 		}
 		c.held = position{Bookmark: bookmark, Next: before}
 		c.dropped = c.missing("rate_limited", 0, r)
@@ -527,16 +531,42 @@ func (c *channel) drop(i int, before, id uint64, r *Record) error {
 	return nil
 }
 
+// bookmarkBefore returns the bookmark of the record before i.
+func (c *channel) bookmarkBefore(i int) (string, error) {
+	switch {
+	case i > 0:
+		if err := c.mark(i - 1); err != nil {
+			return "", err
+		}
+	case c.before != nil:
+		return *c.before, nil
+	}
+	bookmark, err := c.sub.bookmark()
+	if err != nil {
+		return "", fmt.Errorf("render the bookmark: %w", err)
+	}
+	return bookmark, nil
+}
+
 // closeWindow tells what was dropped, when the second is over in which that was.
 func (c *channel) closeWindow() {
 	if c.dropped != nil && c.limit.left(time.Now()) > 0 {
-		c.gap(c.dropped) // its ids may have holes where there is a filter
-		c.dropped = nil
+		c.tellDropped()
 	}
 }
 
-// gap puts a gap event into the batch.
+func (c *channel) tellDropped() {
+	m := c.dropped
+	c.dropped = nil
+	c.gap(m) // its ids may have holes where there is a filter
+}
+
+// gap puts a gap event into the batch, behind that of what was dropped before: the
+// last event that is kept tells up to where all is told.
 func (c *channel) gap(m *event.Missing) {
+	if c.dropped != nil {
+		c.tellDropped()
+	}
 	c.batch.events = append(c.batch.events, event.Event{Time: time.Now(), Kind: event.Gap, Body: m})
 }
 

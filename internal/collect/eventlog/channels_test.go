@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,30 @@ func TestAChannelThatComesLaterIsReadFromItsOldestRecord(t *testing.T) {
 		time.Sleep(2 * retryMost)
 		b.stop()
 		b.want("1-5")
+	})
+}
+
+func TestAChannelThatComesAfterADamageHasLostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFake("Security", "System"), "S*")
+		b.fake.write("Security", 2)
+		b.runFor(time.Second)
+		if err := os.WriteFile(b.cfg.File, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		time.Sleep(time.Second)
+		b.fake.mu.Lock()
+		b.fake.logs["setup"] = &fakeLog{name: "Setup", next: 1, failing: map[string][]error{}}
+		b.fake.order = append(b.fake.order, "Setup")
+		b.fake.mu.Unlock()
+		b.fake.write("Setup", 4)
+		time.Sleep(2 * resolveEvery)
+		b.stop()
+		b.want("1-2 1-2", "Security bookmark_lost 1 of 0-0 unknown")
+		if got := runs(b.ids["Setup"]); got != "1-4" {
+			t.Errorf("handed over %s", got)
+		}
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 type position struct {
 	Bookmark string `json:"bookmark"`       // as Windows renders it; "" before the oldest record
 	Next     uint64 `json:"next,omitempty"` // the id of the record that is to follow; 0 where not known
+	Lost     bool   `json:"lost,omitempty"` // there was another, and nobody was told that it is gone
 }
 
 // cursors are the positions of all channels, and the file that they are kept in.
@@ -32,12 +33,13 @@ type cursors struct {
 	mu      sync.Mutex
 	all     map[string]position // by the channel's name in lower case
 	dirty   bool
-	damaged bool // the file is: positions are lost
+	damaged bool // the file was, so channels that are not in all have lost their positions
 }
 
 // cursorFile is the JSON of the file.
 type cursorFile struct {
 	Version  int                 `json:"version"`
+	Lost     bool                `json:"lost,omitempty"` // so are the positions of all other channels
 	Channels map[string]position `json:"channels"`
 }
 
@@ -58,6 +60,7 @@ func openCursors(path string) (*cursors, error) {
 		return nil, err
 	}
 	c.damaged = true
+	c.changedLocked() // nobody else has c
 	return c, err
 }
 
@@ -72,15 +75,32 @@ func (c *cursors) decode(text []byte) error {
 	if f.Channels != nil {
 		c.all = f.Channels
 	}
+	c.damaged = f.Lost
 	return nil
 }
 
-// get returns the position of a channel; known is false if it has none.
+// get returns the position of a channel; known is false if it never had one.
 func (c *cursors) get(channel string) (p position, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, known = c.all[strings.ToLower(channel)]
+	key := strings.ToLower(channel)
+	if p, known = c.all[key]; !known && c.damaged {
+		p, known = position{Lost: true}, true
+		c.all[key] = p
+		c.changedLocked()
+	}
 	return p, known
+}
+
+// complete says that all channels were asked for that there were when the file was
+// damaged: those that come later never had a position.
+func (c *cursors) complete() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.damaged {
+		c.damaged = false
+		c.changedLocked()
+	}
 }
 
 // advance takes in what is known to have been handed over since the positions were
@@ -91,7 +111,7 @@ func (c *cursors) advance(h Handed) {
 	defer c.mu.Unlock()
 	for channel, next := range h {
 		if p, known := c.all[channel]; (known || c.damaged) && next > p.Next {
-			p.Next = next
+			p.Next, p.Lost = next, false
 			c.all[channel] = p
 			c.changedLocked()
 		}
@@ -124,7 +144,7 @@ func (c *cursors) save() error {
 		c.mu.Unlock()
 		return nil
 	}
-	f := cursorFile{Version: 1, Channels: maps.Clone(c.all)}
+	f := cursorFile{Version: 1, Lost: c.damaged, Channels: maps.Clone(c.all)}
 	c.dirty = false
 	c.mu.Unlock()
 	var text bytes.Buffer

@@ -43,6 +43,39 @@ func TestADamagedFileOfPositionsIsMadeGoodByTheKeeper(t *testing.T) {
 	})
 }
 
+// Without a bookmark what is gone from the front of a log is seen though a filter
+// makes holes.
+func TestWhatIsGoneFromAFilteredLogIsToldWithoutABookmark(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, b *bench){
+		"damaged": func(t *testing.T, b *bench) {
+			b.runFor(time.Second)
+			if err := os.WriteFile(b.cfg.File, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"not read yet": func(_ *testing.T, b *bench) {
+			b.fake.fail("Security", "subscribe", errServer)
+			b.runFor(100 * time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, b *bench) {
+				b.handed = b.kept
+				b.cfg.Rules = []Rule{{Channel: "*", apply: []func(*settings){func(s *settings) { s.XPath = "EventID>7<" }}}}
+				b.fake.write("Security", 10)
+				lose(t, b)
+				b.fake.log("Security").capacity = 5
+				b.fake.write("Security", 20)
+				b.runFor(10 * time.Second)
+				got := b.ids["Security"]
+				if len(got) < 5 || runs(got[len(got)-5:]) != "26-30" || len(b.gaps) != 1 || b.gaps[0].LastRecord != 25 || b.gaps[0].Bound != "at_most" {
+					t.Errorf("handed over %s, gaps %+v", runs(got), b.gaps)
+				}
+			})
+		})
+	}
+}
+
 func TestNothingIsWrittenDownBeforeTheKeeperHasIt(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.fake.write("Security", 3)

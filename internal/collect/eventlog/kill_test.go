@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,51 @@ func TestAKillAtAnyCallLosesAndRepeatsNothing(t *testing.T) {
 				t.Errorf("only %d kills", kills)
 			}
 			t.Logf("%d kills", kills)
+		})
+	}
+}
+
+// That positions were lost is known until it is told, whenever the source is killed
+// and whatever becomes of its channels meanwhile: none begins with what is new.
+func TestAKillForgetsNoDamageOfThePositions(t *testing.T) {
+	for name, trouble := range map[string]func(l *fakeLog){
+		"read":   func(*fakeLog) {},
+		"denied": func(l *fakeLog) { l.denied = true },
+		"absent": func(l *fakeLog) { l.absent = true },
+		"empty":  func(l *fakeLog) { l.records = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for at, reached := 1, true; reached; at++ {
+				bubble(t, func(t *testing.T, b *bench) {
+					b.cfg.Oldest = false
+					b.fake.write("Security", 10)
+					b.runFor(time.Second)
+					if err := os.WriteFile(b.cfg.File, []byte("{"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					l := b.fake.log("Security")
+					trouble(l)
+					b.fake.die = b.fake.steps + at
+					b.start()
+					time.Sleep(10 * saveEvery)
+					b.end()
+					<-b.done
+					b.fake.mu.Lock()
+					reached = b.fake.dead
+					b.fake.die, b.fake.dead, l.denied, l.absent = 0, false, false, false
+					b.fake.subs, b.fake.open = map[*fakeSub]bool{}, 0
+					b.fake.mu.Unlock()
+					b.fake.write("Security", 3)
+					b.runFor(time.Minute)
+					accounted(t, b, l.records[0].id)
+					if len(b.gaps) == 0 || b.gaps[0].Cause != "bookmark_lost" {
+						t.Errorf("nobody is told that positions were lost: %+v", b.gaps)
+					}
+				})
+				if t.Failed() {
+					t.Fatalf("killed at call %d", at)
+				}
+			}
 		})
 	}
 }

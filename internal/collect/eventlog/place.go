@@ -1,26 +1,39 @@
 package eventlog
 
-import "github.com/rea-agent/rea/internal/event"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rea-agent/rea/internal/event"
+)
 
 // place sees by its id where a record stands, puts a gap event before it if some
-// are missing, and reports whether it is one to be handed over.
+// are missing, and reports whether it is one to be handed over. On an error it is not
+// known where it stands.
 //
 // The ids of a log have no holes. A filter lets only some through, so there a hole
 // tells nothing; what is missing then is what the log itself has no more.
-func (c *channel) place(id uint64, r *Record) bool {
+func (c *channel) place(id uint64, r *Record) (bool, error) {
 	want, first := c.next, c.first
 	c.first = false
+	var anew bool
+	if id != 0 && id < want && (first || !c.skipping) {
+		var err error
+		if anew, err = c.restarted(want); err != nil {
+			return false, err
+		}
+	}
 	switch {
 	case first && c.lost && want == 0:
 		c.unknown("bookmark_lost", r) // the file of positions was damaged
 	case want == 0 || id == 0:
-	case id < want && (first || !c.skipping) && c.restarted(want):
+	case anew:
 		c.unknown("log_cleared", r)
 		want = 0
 	case id < want && c.skipping:
-		return false
+		return false, nil
 	case id > want:
-		c.hole(want, id-1, first && c.lost, r)
+		c.hole(want, id-1, first && c.adrift(), r)
 	}
 	if c.bound > 0 {
 		c.gap(c.missing("unreadable", uint64(c.bound), r))
@@ -29,14 +42,21 @@ func (c *channel) place(id uint64, r *Record) bool {
 	if id != 0 {
 		c.next = max(want, id+1)
 	}
-	return true
+	return true, nil
 }
 
+// adrift reports whether no bookmark led to where the subscription began.
+func (c *channel) adrift() bool { return c.lost || c.position.Bookmark == "" }
+
 // restarted reports whether the ids of the log began anew, so that all of its
-// records are others than those before want.
-func (c *channel) restarted(want uint64) bool {
+// records are others than those before want. Where that is what decides whether they
+// are left out it has to be known, unless the account may never ask.
+func (c *channel) restarted(want uint64) (bool, error) {
 	info, err := c.s.system.info(c.name)
-	return err == nil && info.count > 0 && info.newest()+1 < want
+	if err != nil && c.skipping && c.adrift() && !errors.Is(err, errDenied) {
+		return false, fmt.Errorf("look whether the log began anew: %w", err)
+	}
+	return err == nil && info.count > 0 && info.newest()+1 < want, nil
 }
 
 // hole tells what is missing of the records from first to last, before r.

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rea-agent/rea/internal/collect"
@@ -72,6 +73,66 @@ func TestAFloodIsDroppedWhereThatIsWantedAndCounted(t *testing.T) {
 		b.runFor(time.Second)
 		everyRecordOnce(t, b, 1503)
 	})
+}
+
+// What the keeper has tells how far the source was: a gap event behind records that
+// were dropped may not come before that of these.
+func TestAHoleBehindDroppedRecordsHidesNoneOfThem(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.cfg.RPS, b.cfg.Drop, b.handed = 5, true, b.kept
+		b.start()
+		time.Sleep(2 * time.Second)
+		b.fake.write("Security", 11)
+		time.Sleep(100 * time.Millisecond)
+		b.fake.mu.Lock()
+		l := b.fake.log("Security")
+		l.records, l.next = nil, l.next+5 // cleared, and the subscription does not see that
+		b.fake.mu.Unlock()
+		b.fake.write("Security", 3)
+		time.Sleep(100 * time.Millisecond)
+		b.stop()
+		b.runFor(10 * time.Second)
+		everyRecordOnce(t, b, 19)
+	})
+}
+
+// Where a record stands in the log that it was forwarded to is known by the bookmark,
+// which is not put behind it while it is only counted.
+func TestNoForwardedRecordIsForgottenThatWasDropped(t *testing.T) {
+	for name, xpath := range map[string]string{"all": "", "filtered": "EventID>7<"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, newFake("ForwardedEvents"), "ForwardedEvents")
+				b.cfg.RPS, b.cfg.Drop = 5, true
+				if xpath != "" {
+					b.cfg.Rules = []Rule{{Channel: "*", apply: []func(*settings){func(s *settings) { s.XPath = xpath }}}}
+				}
+				l := b.fake.log("ForwardedEvents")
+				forward := func(n int) {
+					b.fake.mu.Lock()
+					defer b.fake.mu.Unlock()
+					for range n {
+						l.records = append(l.records, fakeRecord{l.next, recordXML("Security", "P", 7, 1000+l.next, "")})
+						l.next++
+					}
+					b.fake.wake(l.name)
+				}
+				b.start()
+				time.Sleep(2 * time.Second)
+				forward(5)
+				time.Sleep(100 * time.Millisecond)
+				forward(1)
+				time.Sleep(100 * time.Millisecond)
+				forward(2)
+				time.Sleep(100 * time.Millisecond)
+				b.stop()
+				b.runFor(10 * time.Second)
+				if got := runs(b.ids["Security"]); got != "1001-1008" || len(b.gaps) != 0 {
+					t.Errorf("handed over %s, gaps %+v", got, b.gaps)
+				}
+			})
+		})
+	}
 }
 
 // everyRecordOnce sees that each record up to last was handed over or declared, once.

@@ -145,7 +145,9 @@ func (s *Source) supervise(ctx context.Context, readers *sync.WaitGroup) error {
 				readers.Go(func() { c.run(ctx) })
 			}
 		}
-		listed = listed || ok
+		if listed = listed || ok; listed {
+			s.cursors.complete()
+		}
 	}
 	begin()
 	for {

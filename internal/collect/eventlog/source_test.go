@@ -102,7 +102,10 @@ func (b *bench) start() {
 			if errors.Is(err, errDead) || errors.Is(err, errDisk) {
 				return err
 			}
-			return os.WriteFile(name, data, perm)
+			if err := os.WriteFile(name+".tmp", data, perm); err != nil {
+				return err
+			}
+			return os.Rename(name+".tmp", name)
 		}
 	}
 	b.source = s

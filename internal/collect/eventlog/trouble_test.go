@@ -3,6 +3,8 @@ package eventlog
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,3 +123,32 @@ type panics struct{}
 
 func (panics) Error() string { panic("index out of range") }
 func (panics) Is(error) bool { panic("index out of range") }
+
+// Whether the ids began anew is asked once; what is not answered is asked again, as
+// all of the new records would be taken for old ones.
+func TestALogThatWasMadeAnewIsSeenAfterATrouble(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 10)
+		b.runFor(time.Second)
+		b.fake.remake("Security", 5)
+		b.fake.fail("Security", "info", nil, errServer) // the first looks how the log fares
+		b.runFor(time.Minute)
+		b.want("1-10 1-5", "Security log_cleared 1 of 0-0 unknown")
+	})
+}
+
+// Nor is a channel given up of which nothing can be asked.
+func TestALogThatCannotBeLookedAtIsReadAllTheSame(t *testing.T) {
+	bubble(t, func(t *testing.T, b *bench) {
+		b.fake.write("Security", 10)
+		b.runFor(time.Second)
+		if err := os.WriteFile(b.cfg.File, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.handed = func() Handed { return Handed{"security": 11} }
+		b.fake.write("Security", 5)
+		b.fake.fail("Security", "info", slices.Repeat([]error{errDenied}, 1000)...)
+		b.runFor(time.Minute)
+		b.want("1-15")
+	})
+}
