@@ -17,6 +17,7 @@ import (
 
 	"github.com/rea-agent/rea/internal/agent"
 	"github.com/rea-agent/rea/internal/cli"
+	"github.com/rea-agent/rea/internal/config"
 )
 
 func main() {
@@ -124,6 +125,10 @@ func (s *settings) agent(in *cli.Invocation, hangup <-chan os.Signal) (*agent.Ag
 	}
 	if hangup != nil { // what ends by itself is not reloaded
 		o.Reload, o.Hangup = s.again, hangup
+	}
+	if !config.Rereadable(s.read) {
+		o.Reload = nil
+		o.Log.Warn("the configuration is not followed, since it cannot be read again", "file", s.read)
 	}
 	a, err := agent.New(o)
 	if err == nil {

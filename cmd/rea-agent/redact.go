@@ -86,8 +86,6 @@ func openLines(in *cli.Invocation) (from io.Reader, end func(), err error) {
 	}
 	f, err := os.Open(in.Args[0])
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil, cli.Fail(cli.Unavailable, err, "")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, cli.Fail(cli.Permission, err, "")
 	case err != nil:

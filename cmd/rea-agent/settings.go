@@ -63,9 +63,11 @@ func (s *settings) set(key, text, flag string) {
 }
 
 // load merges all layers into s.config.
-func (s *settings) load() (*config.Loaded, error) {
+func (s *settings) load() (*config.Loaded, error) { return s.loadFrom(false) }
+
+func (s *settings) loadFrom(again bool) (*config.Loaded, error) {
 	loaded, err := s.config.Spec().Load(config.Sources{
-		File: s.file, DefaultFile: agent.DefaultFile(), Environ: os.Environ(), Args: s.args,
+		File: s.file, DefaultFile: agent.DefaultFile(), Again: again, Environ: os.Environ(), Args: s.args,
 	})
 	if err != nil {
 		return nil, cli.Fail(cli.Config, err, "")
@@ -77,7 +79,7 @@ func (s *settings) load() (*config.Loaded, error) {
 // again merges all layers anew, and tells which file took part.
 func (s *settings) again() (agent.Config, string, error) {
 	fresh := settings{config: agent.Default(), file: s.file, args: s.args}
-	loaded, err := fresh.load()
+	loaded, err := fresh.loadFrom(true)
 	if err != nil {
 		return agent.Config{}, "", err
 	}

@@ -107,16 +107,21 @@ func (s *settings) serve(ctx context.Context, in *cli.Invocation) error {
 	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the server stays
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
-	return explain(server.Run(ctx, server.Options{
+	o := server.Options{
 		Config: s.config, Version: cli.ReadBuild().Version, Log: cli.Logger(in.Stderr, cli.Level(s.config.Logging.Level)),
 		Reload: s.again, Hangup: hangup,
-	}))
+	}
+	if !config.Rereadable(s.read) {
+		o.Reload = nil
+		o.Log.Warn("the configuration is not followed, since it cannot be read again", "file", s.read)
+	}
+	return explain(server.Run(ctx, o))
 }
 
 // again merges all layers anew, and tells which file took part.
 func (s *settings) again() (server.Config, string, error) {
 	fresh := server.Default()
-	loaded, err := fresh.ServingSpec().Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Environ: os.Environ(), Args: s.args})
+	loaded, err := fresh.ServingSpec().Load(config.Sources{File: s.file, DefaultFile: server.DefaultFile(), Again: true, Environ: os.Environ(), Args: s.args})
 	if err != nil {
 		return server.Config{}, "", err
 	}

@@ -65,7 +65,13 @@ func (a *Agent) Confine(file string) error {
 	return nil
 }
 
+// readable says why a file cannot be read. What is no file is not opened, which
+// could wait for ever.
 func readable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
 	f, err := os.Open(path)
 	if err == nil {
 		_ = f.Close() // nothing was done with it

@@ -42,7 +42,7 @@ func (a *Agent) openLocal(out *output) error {
 			Trouble: a.fileTrouble(),
 		})
 		if err != nil {
-			return err
+			return &kind{err, ErrOutput}
 		}
 		l.sink = f
 	default:

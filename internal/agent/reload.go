@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -61,8 +63,9 @@ type follower struct {
 	node    string          // of the first certificate
 	files   []string        // that decided the last time
 	inForce Config
-	later   string // keys that were said to need a restart
-	failed  string // why the last time was told to have failed
+	changed []string // what the last time changed
+	later   string   // keys that were said to need a restart
+	failed  string   // why the last time was told to have failed
 }
 
 // trust opens the certificates. node is what they say that this agent is.
@@ -81,8 +84,25 @@ func (a *Agent) trust() (k *trust.Keeper, node string, err error) {
 // load loads everything anew. What cannot be used changes nothing, and is told.
 func (f *follower) load() (*identity.Set, []string, error) {
 	set, err := f.try()
+	if err != nil {
+		err = f.confined(err)
+	}
 	f.tell(err)
 	return set, f.files, err
+}
+
+// confined adds to an error what it comes from where the agent may not read a file
+// any more because it confined itself.
+func (f *follower) confined(err error) error {
+	if len(f.agent.confined.needs) == 0 {
+		return err
+	}
+	for _, file := range f.files {
+		if file != "" && errors.Is(readable(file), fs.ErrPermission) {
+			return fmt.Errorf("%w (the agent confined itself to the folders that it was given at its start: for a file elsewhere start it again)", err)
+		}
+	}
+	return err
 }
 
 func (f *follower) try() (*identity.Set, error) {
@@ -157,11 +177,11 @@ func (f *follower) take(c *Config) error {
 	before, next := f.inForce, f.inForce.taking(c)
 	f.inForce = next
 	f.postpone(differences(&next, c))
-	f.agent.use(&before, &next, policy)
-	if changed := differences(&before, &next); changed != nil {
-		f.agent.o.Log.Info("the configuration was taken", "keys", changed)
-		f.emit(&event.Notice{Action: "reload", Reason: "changed: " + strings.Join(changed, " "), ConfigHash: next.Hash()})
+	f.changed = differences(&before, &next)
+	if !policy.SameKey(f.agent.policy.Load()) && before.Redact.HashKeyFile == next.Redact.HashKeyFile {
+		f.changed = append(f.changed, "what is in redact.hash_key_file")
 	}
+	f.agent.use(&before, &next, policy)
 	return nil
 }
 
@@ -174,17 +194,30 @@ func (f *follower) postpone(names []string) {
 	f.later = later
 }
 
-// tell tells in an agent event why loading failed, once.
+// tell tells in the log and in an agent event what loading changed, or once why it
+// failed, and that it works again.
 func (f *follower) tell(err error) {
-	var text string
+	changed, failed := f.changed, f.failed
+	f.changed, f.failed = nil, ""
 	if err != nil {
-		text = err.Error()
+		f.failed = err.Error()
 	}
-	f.agent.reload.Store(&reloadState{err: text, at: time.Now()})
-	if text != f.failed && text != "" && f.ctx != nil {
-		f.emit(&event.Notice{Action: "reload_failed", Reason: text, ConfigHash: f.inForce.Hash()})
+	f.agent.reload.Store(&reloadState{err: f.failed, at: time.Now()})
+	n := event.Notice{Action: "reload", ConfigHash: f.inForce.Hash()}
+	switch {
+	case f.ctx == nil, err != nil && f.failed == failed:
+		return
+	case err != nil:
+		n.Action, n.Reason = "reload_failed", f.failed
+	case changed != nil:
+		f.agent.o.Log.Info("the configuration was taken", "changed", changed)
+		n.Reason = "changed: " + strings.Join(changed, " ")
+	case failed != "":
+		n.Reason = "what could not be taken can be again"
+	default:
+		return
 	}
-	f.failed = text
+	f.emit(&n)
 }
 
 // emit tells of itself within a time: what may keep events from being kept may be
@@ -214,13 +247,20 @@ func (a *Agent) use(before, next *Config, policy *redact.Policy) {
 	was := sources(before, a.policy.Load(), nil)
 	a.policy.Store(policy) // before the sources, which may read more than was allowed
 	a.setLevel(next)
+	replaced := false
 	for i, s := range sources(next, policy, a.followEventLog) {
 		switch {
 		case s.on && (!was[i].on || !reflect.DeepEqual(s.settings, was[i].settings)):
 			a.runner.Replace(string(s.kind), s.open)
 		case !s.on && was[i].on:
 			a.runner.Replace(string(s.kind), nil)
+		default:
+			continue
 		}
+		replaced = true
+	}
+	if replaced {
+		debug.FreeOSMemory() // what those before held, descriptors too
 	}
 }
 
@@ -272,6 +312,7 @@ func (a *Agent) follow(ctx context.Context) {
 		case <-following:
 			return
 		case <-a.o.Hangup:
+			a.o.Log.Info("asked to read the configuration and its files again")
 			reload()
 		}
 	}
@@ -284,6 +325,9 @@ func (a *Agent) reread() (reload func(), run func(context.Context) error) {
 		c, err := f.read()
 		if err == nil {
 			err = f.take(&c)
+		}
+		if err != nil {
+			err = f.confined(err)
 		}
 		f.tell(err)
 		return nothing, f.files, err

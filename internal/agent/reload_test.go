@@ -366,7 +366,10 @@ func TestAConfigurationThatCannotBeTakenChangesNothing(t *testing.T) {
 		}
 		r.reload(func(c *Config) { c.Redact.HashKeyFile = "" }, nil)
 		r.want("reload changed: collectors.cpu.enabled")
-		r.said("can be read again", 1)
+		r.reload(func(*Config) {}, errors.New("line 7 is wrong"))
+		r.reload(func(*Config) {}, nil)
+		r.want("reload_failed the configuration is not taken: line 7 is wrong", "reload what could not be taken can be again")
+		r.said("can be read again", 2)
 		r.figure("rea_config_reload_success 1")
 		if h := r.health(); h.Status != status.OK {
 			t.Errorf("%s: %q", h.Status, h.Reasons)
@@ -409,6 +412,9 @@ func TestAnotherKeyOfRedactionIsTaken(t *testing.T) {
 		after, _, _ := r.redact(event.Process, "user", event.Account, "alice")
 		if before == "" || after == "" || before == after {
 			t.Errorf("alice is %q, and then %q", before, after)
+		}
+		if l := r.took(); len(l) != 2 || l[1] != "reload changed: what is in redact.hash_key_file" {
+			t.Errorf("told %q", l)
 		}
 		r.stop()
 	})

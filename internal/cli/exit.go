@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 )
 
 // The exit codes, from BSD's sysexits.h.
@@ -30,14 +32,17 @@ func (e *Error) Unwrap() error { return e.Err }
 // Fail makes an error of a code that says how to get on.
 func Fail(code int, err error, fix string) error { return &Error{Code: code, Err: err, Fix: fix} }
 
-// Code returns the exit code of an error: that of the Error in it, OK for nil,
-// and Internal for one that nobody gave a code.
+// Code returns the exit code of an error: that of the Error in it, OK for nil, IO
+// where standard output takes nothing, and Internal for one that nobody gave a code.
 func Code(err error) int {
 	if err == nil {
 		return OK
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Path == os.Stdout.Name() {
+		return IO
 	}
 	return Internal
 }

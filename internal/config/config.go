@@ -76,6 +76,7 @@ func (s Spec) FileVariable() string { return s.Env + "CONFIG" }
 type Sources struct {
 	File        string   // that must be there; where empty, the one that FileVariable names
 	DefaultFile string   // read where neither names one, and need not be there
+	Again       bool     // the file was read before: it has to be one that is there to be read twice, and not empty
 	Environ     []string // NAME=value, as os.Environ has it
 	Args        []Arg
 }

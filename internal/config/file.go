@@ -32,7 +32,7 @@ func (l *loader) file(src Sources) {
 	if name == "" {
 		return
 	}
-	data, err := read(name)
+	data, err := read(name, src.Again)
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return
 	}
@@ -60,12 +60,25 @@ func (l *loader) incomplete() {
 }
 
 // read reads the file. Who reloads a configuration has often just replaced it.
-func read(name string) (data []byte, err error) {
+func read(name string, again bool) (data []byte, err error) {
+	if again && !Rereadable(name) { // before it is opened: a pipe would wait for who writes to it
+		return nil, &Fault{What: "this is no file that can be read again", Fix: "put a file in its place"}
+	}
 	err = durable.Patiently(func() error {
 		data, err = readNow(name)
 		return err
 	})
+	if again && err == nil && len(data) == 0 {
+		return nil, &Fault{What: "the file is empty: somebody may be about to write it", Fix: "write a comment into it where the defaults are meant"}
+	}
 	return data, err
+}
+
+// Rereadable reports whether a file of configuration can be read again. A pipe, such
+// as the shell makes for <(command), gives what is in it once.
+func Rereadable(name string) bool {
+	info, err := os.Stat(name)
+	return err != nil || info.Mode().IsRegular() || info.IsDir() // opening tells what is wrong with those
 }
 
 func readNow(name string) ([]byte, error) {

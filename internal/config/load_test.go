@@ -452,3 +452,32 @@ func FuzzFlags(f *testing.F) {
 		}
 	})
 }
+
+// What was read once may be half written the next time, or be a pipe by now.
+func TestAFileThatIsReadAgainHasToBeWhole(t *testing.T) {
+	dir := t.TempDir()
+	file, empty := filepath.Join(dir, "whole.toml"), filepath.Join(dir, "empty.toml")
+	for name, text := range map[string]string{file: "# nothing but defaults\n", empty: ""} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ name, want string }{
+		{file, ""},
+		{empty, "the file is empty: somebody may be about to write it"},
+		{os.DevNull, "this is no file that can be read again"},
+		{dir, "this is a folder"},
+		{filepath.Join(dir, "gone.toml"), "there is no such file"},
+	} {
+		_, err := newSample().spec().Load(Sources{File: c.name, Again: true})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if c.name == dir {
+			continue
+		}
+		if _, err := newSample().spec().Load(Sources{File: c.name}); (err == nil) != (c.name != filepath.Join(dir, "gone.toml")) {
+			t.Errorf("%s, the first time: %v", c.name, err)
+		}
+	}
+}

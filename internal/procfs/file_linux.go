@@ -3,17 +3,20 @@ package procfs
 import (
 	"errors"
 	"io/fs"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
 // A File is kept open and read again from its start. It is a bare descriptor:
 // an os.File would be watched by the runtime's poller, and a poll of the mount
-// table takes away the news of a change that somebody else polls for.
+// table takes away the news of a change that somebody else polls for. Like one it is
+// closed when nobody can reach it any more. An open File must not be copied.
 type File struct {
-	Path string
-	fd   int
-	open bool
+	Path    string
+	fd      int
+	open    bool
+	cleanup runtime.Cleanup
 }
 
 // Read returns all that the file holds now, in *buf, which grows as needed. It
@@ -33,6 +36,7 @@ func (f *File) Read(buf *[]byte) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: f.Path, Err: err}
 	}
 	f.fd, f.open = fd, true
+	f.cleanup = runtime.AddCleanup(f, letGo, fd)
 	b, err := f.read(buf)
 	if err != nil {
 		f.Close()
@@ -64,10 +68,13 @@ func (f *File) read(buf *[]byte) ([]byte, error) {
 // Close lets go of the descriptor; the next Read opens the file anew.
 func (f *File) Close() {
 	if f.open {
-		_ = unix.Close(f.fd) // it was only read, so nothing can be lost
+		f.cleanup.Stop()
+		letGo(f.fd)
 		f.open = false
 	}
 }
+
+func letGo(fd int) { _ = unix.Close(fd) } // it was only read, so nothing can be lost
 
 // Descriptor returns the descriptor for as long as the file is open.
 func (f *File) Descriptor() (fd int, open bool) { return f.fd, f.open }

@@ -118,6 +118,9 @@ func New(o Options) *Policy {
 	return p
 }
 
+// SameKey reports whether both policies make the same hash of a name.
+func (p *Policy) SameKey(other *Policy) bool { return hmac.Equal(p.o.Key, other.o.Key) }
+
 // Apply returns what may be written of the text s in the field of that kind of
 // event, and whether anything may. class is what the collector knows of the
 // field; where that is Text, the table of known fields may know better. secrets

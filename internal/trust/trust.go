@@ -90,12 +90,12 @@ func (k *Keeper) tell() {
 	k.told = state.Tried
 	if state.Err != nil {
 		if k.loading.Failed(state.Err.Error()) {
-			k.o.Log.Error("certificates are not taken; the last good ones stay in use", "error", state.Err.Error())
+			k.o.Log.Error("what changed is not taken; the last good certificates stay in use", "error", state.Err.Error())
 		}
 		return
 	}
 	if times, lasted := k.loading.Worked(); times > 0 {
-		k.o.Log.Info("certificates can be loaded again", "failures", times, "after", lasted.Round(time.Millisecond).String())
+		k.o.Log.Info("what changed can be taken again", "failures", times, "after", lasted.Round(time.Millisecond).String())
 	}
 	set := k.live.Value()
 	if set.Same(k.using) {

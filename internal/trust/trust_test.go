@@ -110,7 +110,7 @@ func TestHalfARotationIsNotTakenAndSaidOnce(t *testing.T) {
 		if k.Set() != was || k.changed != 0 {
 			t.Error("a certificate without its key was taken")
 		}
-		if n := k.says("certificates are not taken"); n != 1 {
+		if n := k.says("what changed is not taken"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, k.log.String())
 		}
 		if r := k.Report(); r.State != status.Degraded || !strings.Contains(r.LastError, "does not belong to the certificate") {
@@ -127,7 +127,7 @@ func TestHalfARotationIsNotTakenAndSaidOnce(t *testing.T) {
 		if r := k.Report(); r.State != status.OK || r.LastError != "" || len(r.Expires) != 2 {
 			t.Errorf("%+v", r)
 		}
-		if k.says("can be loaded again") != 1 || k.says("other certificates are in use") != 1 || !k.metric(`rea_tls_reload_success{what="certificates"} 1`) {
+		if k.says("can be taken again") != 1 || k.says("other certificates are in use") != 1 || !k.metric(`rea_tls_reload_success{what="certificates"} 1`) {
 			t.Error(k.log.String())
 		}
 	})

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,4 +73,57 @@ func TestTheConfigurationChangesUnderLoad(t *testing.T) {
 	agent.Stop(0)
 	server.Stop(0)
 	checkBooks(t, b.stored())
+}
+
+// Who reloads for a year must not run out of descriptors, and whatever takes the
+// place of the file must not keep the agent from being told, or from ending.
+func TestReloadsLeaveNothingOpen(t *testing.T) {
+	b := bare(t)
+	_, port, _ := net.SplitHostPort(b.status)
+	config := func(interval int) {
+		text := "[logging]\nmode = \"file\"\nfile_path = \"events.ndjson\"\n[status]\nenabled = true\nport = " + port + "\n"
+		for _, name := range []string{"cpu", "memory", "disk", "network", "host"} {
+			text += fmt.Sprintf("[collectors.%s]\ninterval_ms = %d\n", name, interval)
+		}
+		b.replace("agent.toml", text)
+	}
+	config(60_000)
+	agent := b.agent()
+	held := func() int {
+		names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", agent.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	when := func() string { return figure(b.status, "rea_config_reload_timestamp_seconds") }
+	reload := func() {
+		b.T.Helper()
+		before := when()
+		_ = agent.Process.Signal(syscall.SIGHUP)
+		b.Until("the configuration is read again", func() bool { return when() != before })
+	}
+	b.Until("the agent has started", func() bool { return when() != "" })
+	reload()
+	before := held()
+	for i := range 60 { // of which each would leave more than a dozen
+		config(60_001 + i)
+		reload()
+	}
+	b.Until("what the sources before had open is closed", func() bool { return held() < before+100 })
+
+	pipe := exec.Command("mkfifo", "-m", "600", b.Path("pipe")) // package syscall has it on some systems only
+	if err := errors.Join(pipe.Run(), os.Rename(b.Path("pipe"), b.Path("agent.toml"))); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if page := rig.Page(b.status, "/healthz"); !strings.Contains(page, "this is no file that can be read again") {
+		t.Errorf("a pipe is taken: %s", page)
+	}
+	config(60_000)
+	reload()
+	if got := figure(b.status, "rea_config_reload_success"); got != "1" {
+		t.Errorf("rea_config_reload_success is %s", got)
+	}
+	agent.Stop(0)
 }

@@ -294,7 +294,7 @@ func TestAnAgentStartsWithAnExpiredCertificateAndDeliversWhenItIsReplaced(t *tes
 	}
 	r.replace("certs/agent.key", "-----BEGIN PRIV") // half of one, for now
 	r.Until("the agent says that it cannot take that", func() bool {
-		return strings.Contains(r.agent.Said(), "certificates are not taken")
+		return strings.Contains(r.agent.Said(), "what changed is not taken")
 	})
 	if got := figure(r.status, `rea_tls_reload_success{what="certificates"}`); got != "0" {
 		t.Errorf("rea_tls_reload_success is %s", got)
@@ -302,7 +302,7 @@ func TestAnAgentStartsWithAnExpiredCertificateAndDeliversWhenItIsReplaced(t *tes
 	r.install("agent", agentOf(t, ca, nil))
 	r.Until("events are delivered", func() bool { return len(r.stored()) > 20 })
 	r.Until("all is well", func() bool { return strings.Contains(rig.Page(r.status, "/healthz"), `"status": "ok"`) })
-	if n := strings.Count(r.agent.Said(), "certificates are not taken"); n > 3 {
+	if n := strings.Count(r.agent.Said(), "what changed is not taken"); n > 3 {
 		t.Errorf("said %d times:\n%s", n, r.agent.Said())
 	}
 	r.agent.Stop(0)
