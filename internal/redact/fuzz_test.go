@@ -14,7 +14,7 @@ func FuzzSecrets(f *testing.F) {
 	for _, s := range redacttest.Secrets(1, 1) {
 		f.Add(s.Line)
 	}
-	for _, s := range []string{"\xff=://:@", "password=[redacted]x", "secret=\"a b", "--password --token --secret", "://a:b:c@d@e://", "/home//home/a/home/b", `C:\Users\\Users\`, "net use net use net user a b", "password=password=password=x"} {
+	for _, s := range []string{"\xff=://:@", "password=[redacted]x", "secret=\"a b", "--password --token --secret", "://a:b:c@d@e://", "/home//home/a/home/b", `C:\Users\\Users\`, "net use net use net user a b", "password=password=password=x", "ˀ\x1618Q~a7QSTLTUmNUmkKsW0fOc26jP06kPEl"} {
 		f.Add(s)
 	}
 	policies := []*redact.Policy{redact.New(redact.Options{}), redact.New(redact.Options{PII: true}), redact.New(redact.Options{PII: true, Key: []byte("0123456789abcdef0123456789abcdef")})}

@@ -205,7 +205,7 @@ func (c *scan) prefixed(from, n, least int, set byte, kind string) int {
 // azureSecret deals with the ~ of a client secret: xxx8Q~… (Microsoft Entra).
 func (c *scan) azureSecret(i int) int {
 	s := c.s
-	if i < 5 || s[i-1] != 'Q' || !is(s[i-2], digit) {
+	if i < 5 || s[i-1] != 'Q' || !is(s[i-2], digit) || span(s, i-5, word|dot) < i-2 {
 		return i
 	}
 	end := trimDots(s, i, span(s, i, word|dot))
