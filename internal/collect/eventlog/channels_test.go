@@ -94,10 +94,7 @@ func TestChannelsAreFoundByPatterns(t *testing.T) {
 		b.fake.write("A/Operational", 2)
 		b.fake.write("A/Admin", 2)
 		b.fake.write("System", 2)
-		b.fake.mu.Lock()
-		b.fake.logs["a/new"] = &fakeLog{name: "A/New", next: 1, failing: map[string][]error{}}
-		b.fake.order = append(b.fake.order, "A/New")
-		b.fake.mu.Unlock()
+		b.fake.make("A/New")
 		b.fake.write("A/New", 4)
 		time.Sleep(2 * resolveEvery)
 		b.stop()
@@ -138,10 +135,7 @@ func TestAChannelThatComesAfterADamageHasLostNothing(t *testing.T) {
 		}
 		b.start()
 		time.Sleep(time.Second)
-		b.fake.mu.Lock()
-		b.fake.logs["setup"] = &fakeLog{name: "Setup", next: 1, failing: map[string][]error{}}
-		b.fake.order = append(b.fake.order, "Setup")
-		b.fake.mu.Unlock()
+		b.fake.make("Setup")
 		b.fake.write("Setup", 4)
 		time.Sleep(2 * resolveEvery)
 		b.stop()

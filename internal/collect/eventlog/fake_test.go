@@ -52,10 +52,17 @@ var errDead = errors.New("the process has ended")
 func newFake(names ...string) *fakeSystem {
 	f := &fakeSystem{logs: map[string]*fakeLog{}, subs: map[*fakeSub]bool{}, calls: map[string]int{}}
 	for _, n := range names {
-		f.logs[strings.ToLower(n)] = &fakeLog{name: n, next: 1, failing: map[string][]error{}}
-		f.order = append(f.order, n)
+		f.make(n)
 	}
 	return f
+}
+
+// make makes a channel that was not there.
+func (f *fakeSystem) make(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logs[strings.ToLower(name)] = &fakeLog{name: name, next: 1, failing: map[string][]error{}}
+	f.order = append(f.order, name)
 }
 
 func (f *fakeSystem) log(name string) *fakeLog { return f.logs[strings.ToLower(name)] }
